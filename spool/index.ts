@@ -1,0 +1,22 @@
+/** The spool: a durable message store on LMDB, with an outbox of log records beside each change. */
+export { SPOOL_ERROR_CODES, SpoolError, type SpoolErrorCode } from './errors.js'
+export { EVENT_TYPES, type EventOptions, type EventType } from './events.js'
+export {
+  type ByteRange,
+  MESSAGE_STATES,
+  type MessageContext,
+  type MessageMeta,
+  type MessagePage,
+  type MessageQuery,
+  type MessageState,
+  type MetaPatch,
+  type NewMessage,
+  type StagedBody,
+  type StageOptions,
+  type SwapOutMetaOptions,
+  type SwapOutMetaResult,
+  type SwapOutResult,
+  type SwappedBody,
+} from './message.js'
+export type { Outbox, OutboxBatch, OutboxLimits, OutboxRecord, OutboxSize } from './outbox.js'
+export { openSpool, Spool, type SpoolOptions, type SpoolStats } from './spool.js'

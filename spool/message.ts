@@ -1,0 +1,167 @@
+/**
+ * What a message is to the spool: the shapes that go in (`NewMessage`) and come out (`MessageMeta`,
+ * `SwappedBody`). Times are milliseconds since the epoch, sizes are bytes, addresses are as they stood
+ * in the envelope, without angle brackets.
+ */
+
+/**
+ * `queued`: no attempt has failed yet. `deferred`: at least one did, and it waits for the next.
+ * `leased` and `quarantined` are reserved for claims and quarantine.
+ */
+export const MESSAGE_STATES = ['queued', 'deferred', 'leased', 'quarantined'] as const
+export type MessageState = (typeof MESSAGE_STATES)[number]
+
+/** The two dictionaries of a message: of its connection and of its own. */
+export interface MessageContext {
+  conn: Record<string, string>
+  mess: Record<string, string>
+}
+
+/**
+ * A body that `stageBody` has taken in whole and that belongs to no message yet. A large one lies in
+ * the spool already: it ends in a `swapOut` or in `discard()`; after a crash the next open removes it.
+ */
+export interface StagedBody {
+  readonly size: number
+  /** Hexadecimal, lower case. */
+  readonly sha256: string
+  /** Gives the body up. Idempotent; does nothing once a message holds the body. */
+  discard(): Promise<void>
+}
+
+export interface StageOptions {
+  /** Refuse with SPOOL_ERR_TOO_LARGE beyond this; never above the spool's `maxMessageSize`. */
+  maxBytes?: number | undefined
+  /** Gives up with SPOOL_ERR_ABORTED, leaving nothing behind. */
+  signal?: AbortSignal | undefined
+}
+
+export interface NewMessage {
+  /** Envelope sender; '' is the null sender (RFC 5321 section 4.5.5). */
+  mailfrom: string
+  /** One message is made for each, in order, all sharing the body. */
+  rcptto: readonly string[]
+  /** A Uint8Array must not be changed until the promise has settled. */
+  body: StagedBody | Uint8Array
+  context?:
+    | {
+        conn?: Record<string, string> | undefined
+        mess?: Record<string, string> | undefined
+      }
+    | undefined
+  batchId?: string | undefined
+  connectionId?: string | undefined
+  /** `rest` when not given. */
+  protocol?: string | undefined
+  /** `default` when not given, and so for `binding`. */
+  bindingGroup?: string | undefined
+  binding?: string | undefined
+  /** When it is first due; now when not given. */
+  nextAttempt?: number | Date | undefined
+  /** Seconds it may stay in the spool; the spool's own setting when not given. */
+  retention?: number | undefined
+  /** The peer's address for the reception record; `unknown` when not given. */
+  peer?: string | undefined
+}
+
+export interface SwapOutResult {
+  result: 'complete'
+  /** One a recipient, in the order of `rcptto`. */
+  ids: string[]
+  size: number
+  sha256: string
+}
+
+export interface MessageMeta {
+  id: string
+  mailfrom: string
+  rcptto: string
+  size: number
+  sha256: string
+  state: MessageState
+  created: number
+  /** null: not scheduled. */
+  nextAttempt: number | null
+  retries: number
+  /** 1 when stored, one more at each write of the meta. */
+  version: number
+  batchId: string
+  connectionId: string
+  protocol: string
+  bindingGroup: string
+  binding: string
+  /** Seconds, or null for the spool's own setting. */
+  retention: number | null
+  peer: string
+  context: MessageContext
+}
+
+/** What `swapOutMeta` may change. In `context` a null removes the key (RFC 7396), as in a merge patch. */
+export interface MetaPatch {
+  nextAttempt?: number | Date | null | undefined
+  retries?: number | undefined
+  retention?: number | null | undefined
+  bindingGroup?: string | undefined
+  binding?: string | undefined
+  context?:
+    | {
+        conn?: Record<string, string | null> | null | undefined
+        mess?: Record<string, string | null> | null | undefined
+      }
+    | undefined
+}
+
+export interface SwapOutMetaOptions {
+  /** Durable before the answer (default). Not forced: visible at once, synced with the next commit. */
+  force?: boolean | undefined
+  /** Refuse with SPOOL_ERR_VERSION unless this version stands. */
+  ifVersion?: number | undefined
+}
+
+export interface SwapOutMetaResult {
+  result: 'complete' | 'partial'
+  meta: MessageMeta
+}
+
+/** A half-open range of a body, `start` inclusive, `end` exclusive. */
+export interface ByteRange {
+  start: number
+  end: number
+}
+
+/**
+ * A body being read. It stays whole while it is read, even when its message is removed meanwhile:
+ * until the stream has ended, broken off, or `release()` was called.
+ */
+export interface SwappedBody {
+  /** Of the whole body, whatever the range. */
+  readonly size: number
+  readonly sha256: string
+  readonly start: number
+  readonly end: number
+  /** Once only. */
+  readonly stream: AsyncIterable<Uint8Array>
+  /** The range in one buffer; instead of `stream`. */
+  buffer(): Promise<Buffer>
+  /** Lets go of a body that is not read to its end. Idempotent. */
+  release(): void
+}
+
+export interface MessageQuery {
+  state?: MessageState | undefined
+  /** Recipient domain, in any case. */
+  domain?: string | undefined
+  binding?: string | undefined
+  /** Only messages whose next attempt is before this. */
+  dueBefore?: number | Date | undefined
+  /** From the page before. */
+  cursor?: string | undefined
+  /** 1 to 1,000; 100 when not given. */
+  limit?: number | undefined
+}
+
+/** A page may be shorter than `limit`, even empty, and not the last: the last has no cursor. */
+export interface MessagePage {
+  messages: MessageMeta[]
+  cursor: string | null
+}
