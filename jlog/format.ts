@@ -80,17 +80,20 @@ export function writeRecordHeader(bytes: Buffer, at: number, header: RecordHeade
   if (isCompressed(header.magic)) bytes.writeUInt32LE(header.storedLength, at + 16)
 }
 
-/** @returns null when the bytes are neither a metastore nor a legacy one */
+/** Is it the magic of a plain, a legacy or a compressed journal? Providers that are not known yet pass. */
+export function isRecordMagic(magic: number): boolean {
+  return magic === PLAIN_MAGIC || magic === 0 || (magic & 0xffffff00) >>> 0 === COMPRESSED_MAGIC
+}
+
+/** @returns null when the bytes are neither a metastore nor a legacy one, also when a word is none it can hold */
 export function decodeMetastore(bytes: Buffer): Metastore | null {
   if (bytes.length !== METASTORE_BYTES && bytes.length !== LEGACY_METASTORE_BYTES) return null
+  const unitLimit = bytes.readUInt32LE(4)
   const safety = bytes.readUInt32LE(8)
+  const hdrMagic = bytes.length === METASTORE_BYTES ? bytes.readUInt32LE(12) : 0
   if (safety !== 0 && safety !== 1 && safety !== 2) return null
-  return {
-    storageLog: bytes.readUInt32LE(0),
-    unitLimit: bytes.readUInt32LE(4),
-    safety,
-    hdrMagic: bytes.length === METASTORE_BYTES ? bytes.readUInt32LE(12) : 0,
-  }
+  if (!isRecordMagic(hdrMagic)) return null
+  return { storageLog: bytes.readUInt32LE(0), unitLimit, safety, hdrMagic }
 }
 
 /** Always the 16-byte form. */
