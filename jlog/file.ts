@@ -121,12 +121,12 @@ export class JournalFile {
   /** Up to `length` bytes from `position`; fewer only where the file ends. */
   async read(position: number, length: number): Promise<Buffer> {
     const buffer = Buffer.allocUnsafe(length)
-    const read = await this.readInto(buffer, position)
+    const read = await this.readAt(buffer, position)
     return read === length ? buffer : buffer.subarray(0, read)
   }
 
   /** Fills `buffer` from `position`. @returns bytes read; fewer than `buffer.length` only where the file ends */
-  async readInto(buffer: Uint8Array, position: number): Promise<number> {
+  async readAt(buffer: Uint8Array, position: number): Promise<number> {
     let done = 0
     while (done < buffer.length) {
       const read = await new Promise<number>((resolve, reject) => {

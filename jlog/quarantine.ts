@@ -75,7 +75,7 @@ async function copyRange(
   const piece = Buffer.allocUnsafe(Math.min(PIECE_BYTES, end - offset))
   for (let at = offset; at < end; ) {
     const wanted = Math.min(piece.length, end - at)
-    const read = await source.readInto(piece.subarray(0, wanted), at)
+    const read = await source.readAt(piece.subarray(0, wanted), at)
     if (read === 0) {
       throw new JlogError(
         'JLOG_ERR_FILE_READ',
