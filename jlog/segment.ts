@@ -136,7 +136,7 @@ export function walkRecords(
   return { stop, at, needed }
 }
 
-/** Reads at a position of a file: as many bytes as are there, at most `into.length`. */
+/** What a walk needs of a file (a JournalFile has it): fills `into` from `position`; fewer bytes only where the file ends. */
 export interface PositionalReader {
   readAt(into: Uint8Array, position: number): Promise<number>
 }
@@ -168,7 +168,7 @@ export async function walkSegment(
   let records = 0
   while (at < to) {
     const want = Math.min(chunk.length, to - at)
-    const got = await readFully(file, want === chunk.length ? chunk : chunk.subarray(0, want), at)
+    const got = await file.readAt(want === chunk.length ? chunk : chunk.subarray(0, want), at)
     offsets.clear()
     let { stop, at: walked, needed } = walkRecords(chunk, 0, got, hdrMagic, offsets)
     // A record that goes on past the chunk but not past `to` is complete all the same: it is stepped over.
@@ -188,19 +188,4 @@ export async function walkSegment(
     }
   }
   return { stop: 'end', at, needed: 0, records }
-}
-
-/** Reads until `into` is full or the file ends. */
-export async function readFully(
-  file: PositionalReader,
-  into: Uint8Array,
-  position: number,
-): Promise<number> {
-  let got = 0
-  while (got < into.length) {
-    const n = await file.readAt(got === 0 ? into : into.subarray(got), position + got)
-    if (n === 0) break
-    got += n
-  }
-  return got
 }

@@ -1,0 +1,211 @@
+/**
+ * Reading one segment forward, in large positional reads, as batches. Holds at most two chunks (the one handed out
+ * is the caller's) plus one record larger than a chunk; a length that leads past the stretch it may read is never
+ * believed, so it never takes memory for one. Knows nothing of other segments, checkpoints or repair.
+ */
+import { constants } from 'node:buffer'
+import { JlogError } from './errors.js'
+import { RecordBatch } from './record-batch.js'
+import { type PositionalReader, RecordOffsets, type WalkStop, walkRecords } from './segment.js'
+
+/** Larger reads are hardly faster, and a chunk is what a reader holds. */
+export const READ_CHUNK_BYTES = 1024 * 1024
+
+const MOST_BYTES_A_READ = 1024 * 1024 * 1024
+
+/** What one batch may hold; at least one record comes, however large it is. */
+export interface BatchLimits {
+  /** Most records. */
+  readonly maxRecords?: number
+  /** Most bytes on disk, headers included. */
+  readonly maxBytes?: number
+}
+
+/** Either records, or why there are none up to the end that was given. */
+export type SegmentStep =
+  | { readonly batch: RecordBatch }
+  | { readonly batch: null; readonly stop: Exclude<WalkStop, 'limit'>; readonly needed: number }
+
+/** Chunks given back by those who held them, for the next read. */
+export class ChunkPool {
+  readonly #free: Buffer[] = []
+
+  take(bytes: number): Buffer {
+    if (bytes <= READ_CHUNK_BYTES / 4) return Buffer.allocUnsafeSlow(bytes)
+    if (bytes > READ_CHUNK_BYTES) return Buffer.allocUnsafeSlow(bytes)
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(READ_CHUNK_BYTES)
+  }
+
+  readonly give = (chunk: Buffer): void => {
+    if (chunk.length === READ_CHUNK_BYTES && this.#free.length < 4) this.#free.push(chunk)
+  }
+}
+
+interface Chunk {
+  readonly position: number
+  readonly bytes: Buffer
+  /** Bytes asked for; fewer came where the file is shorter. */
+  readonly wanted: number
+  readonly got: number
+}
+
+export interface SegmentPlace {
+  /** Offset in the segment at which the next record begins. */
+  readonly position: number
+  /** Marker of the next record. */
+  readonly marker: number
+}
+
+export class SegmentReader {
+  readonly log: number
+  readonly #file: PositionalReader
+  readonly #path: string
+  readonly #hdrMagic: number
+  readonly #pool: ChunkPool
+  readonly #offsets = new RecordOffsets()
+  #position: number
+  #marker: number
+  /** Records walked but not handed out yet, because of the caller's limits. */
+  #rest: RecordBatch | null = null
+  #ahead: Promise<Chunk> | null = null
+
+  constructor(
+    file: PositionalReader,
+    at: { log: number; path: string; hdrMagic: number } & SegmentPlace,
+    pool = new ChunkPool(),
+  ) {
+    this.#file = file
+    this.log = at.log
+    this.#path = at.path
+    this.#hdrMagic = at.hdrMagic
+    this.#position = at.position
+    this.#marker = at.marker
+    this.#pool = pool
+  }
+
+  /** Where the next record to be handed out begins. */
+  get place(): SegmentPlace {
+    return this.#rest === null
+      ? { position: this.#position, marker: this.#marker }
+      : { position: this.#rest.offset(0), marker: this.#rest.marker(0) }
+  }
+
+  /**
+   * The next records before `end`.
+   * @param end how far to look: the file's size, or less; a record that ends after it is incomplete
+   */
+  async next(end: number, limits: BatchLimits = {}): Promise<SegmentStep> {
+    if (this.#rest !== null) return { batch: this.#limited(this.#rest, limits) }
+    let want = READ_CHUNK_BYTES
+    for (;;) {
+      const chunk = await this.#chunk(Math.min(want, Math.max(0, end - this.#position)))
+      this.#offsets.clear()
+      const { stop, at, needed } = walkRecords(
+        chunk.bytes,
+        0,
+        chunk.got,
+        this.#hdrMagic,
+        this.#offsets,
+      )
+      if (this.#offsets.length > 0) return { batch: this.#handOut(chunk, at, end, limits) }
+      this.#pool.give(chunk.bytes)
+      const short = chunk.got < chunk.wanted || chunk.position + chunk.got >= end
+      if (stop === 'end' || stop === 'limit') return { batch: null, stop: 'end', needed: 0 }
+      if (stop === 'bad-magic' || short || chunk.position + needed > end)
+        return { batch: null, stop, needed }
+      if (needed > constants.MAX_LENGTH) {
+        throw new JlogError(
+          'JLOG_ERR_FILE_READ',
+          `a record of ${needed} bytes is larger than one buffer can be`,
+          {
+            file: this.#path,
+            segment: this.log,
+            offset: chunk.position,
+          },
+        )
+      }
+      want = needed
+    }
+  }
+
+  /** Goes to another place of the same segment; what was read ahead is dropped. */
+  async seek(place: SegmentPlace): Promise<void> {
+    this.#rest = null
+    await this.settle()
+    this.#position = place.position
+    this.#marker = place.marker
+  }
+
+  /** Waits for a read that is under way; to be called before the file is closed. */
+  async settle(): Promise<void> {
+    const ahead = this.#ahead
+    this.#ahead = null
+    if (ahead !== null) this.#pool.give((await ahead.catch(() => NOTHING)).bytes)
+  }
+
+  #handOut(chunk: Chunk, walked: number, end: number, limits: BatchLimits): RecordBatch {
+    const batch = new RecordBatch({
+      log: this.log,
+      firstMarker: this.#marker,
+      bytes: chunk.bytes,
+      position: chunk.position,
+      offsets: this.#offsets.copy(),
+      hdrMagic: this.#hdrMagic,
+      file: this.#path,
+      recycle: this.#pool.give,
+    })
+    this.#position += walked
+    this.#marker += batch.length
+    // Read on while the caller works, when there is a good piece left to read.
+    if (chunk.wanted === READ_CHUNK_BYTES && this.#position < end) {
+      const position = this.#position
+      const ahead = this.#read(position, Math.min(READ_CHUNK_BYTES, end - position))
+      ahead.catch(() => undefined)
+      this.#ahead = ahead
+    }
+    return this.#limited(batch, limits)
+  }
+
+  #limited(batch: RecordBatch, limits: BatchLimits): RecordBatch {
+    const most = Math.max(1, Math.min(batch.length, limits.maxRecords ?? batch.length))
+    let count = most
+    if (limits.maxBytes !== undefined) {
+      const full = batch.offset(0) + limits.maxBytes
+      count = 1
+      while (count < most && batch.endOffset(count) <= full) count++
+    }
+    if (count === batch.length) {
+      this.#rest = null
+      return batch
+    }
+    this.#rest = batch.slice(count)
+    return batch.slice(0, count)
+  }
+
+  async #chunk(wanted: number): Promise<Chunk> {
+    const ahead = this.#ahead
+    if (ahead !== null) {
+      this.#ahead = null
+      const chunk = await ahead
+      const serves = chunk.position === this.#position && wanted <= READ_CHUNK_BYTES
+      if (serves) return { ...chunk, got: Math.min(chunk.got, wanted) }
+      this.#pool.give(chunk.bytes)
+    }
+    return this.#read(this.#position, wanted)
+  }
+
+  async #read(position: number, wanted: number): Promise<Chunk> {
+    const bytes = this.#pool.take(wanted)
+    let got = 0
+    // One read takes at most 2 GiB less one byte.
+    while (got < wanted) {
+      const part = Math.min(wanted - got, MOST_BYTES_A_READ)
+      const n = await this.#file.readAt(bytes.subarray(got, got + part), position + got)
+      got += n
+      if (n < part) break
+    }
+    return { position, bytes, wanted, got }
+  }
+}
+
+const NOTHING = { bytes: Buffer.alloc(0) }
