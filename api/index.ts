@@ -1,0 +1,12 @@
+/** The REST service and its client. */
+export {
+  BobbinClient,
+  ClientError,
+  type InjectOptions,
+  type MetaJson,
+  type SpoolStateJson,
+} from './client.js'
+export { metaToJson, spoolStateToJson } from './message-json.js'
+export { HttpError, PROBLEM_TYPE, type Problem } from './problem.js'
+export { type ApiLimits, type ApiOptions, buildServer } from './server.js'
+export type { JournalStore, MessageStore } from './stores.js'

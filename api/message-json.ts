@@ -1,0 +1,63 @@
+/** A message's meta between the spool (camel case, milliseconds) and JSON (snake case, RFC 3339). */
+import type { Static } from 'typebox'
+import type { MessageMeta, MetaPatch, SpoolStats } from '../spool/index.js'
+import { HttpError } from './problem.js'
+import type { Meta, MetaPatchJson, SpoolState, TimeInput } from './schemas.js'
+
+export function metaToJson(meta: MessageMeta): Static<typeof Meta> {
+  return {
+    id: meta.id,
+    state: meta.state,
+    mailfrom: meta.mailfrom,
+    rcptto: meta.rcptto,
+    size: meta.size,
+    sha256: meta.sha256,
+    created: new Date(meta.created).toISOString(),
+    next_attempt: meta.nextAttempt === null ? null : new Date(meta.nextAttempt).toISOString(),
+    retries: meta.retries,
+    version: meta.version,
+    batch_id: meta.batchId,
+    connection_id: meta.connectionId,
+    protocol: meta.protocol,
+    binding_group: meta.bindingGroup,
+    binding: meta.binding,
+    retention: meta.retention,
+    peer: meta.peer,
+    context: meta.context,
+  }
+}
+
+export function patchFromJson(json: Static<typeof MetaPatchJson>): MetaPatch {
+  const {
+    next_attempt: nextAttempt,
+    binding_group: bindingGroup,
+    retries,
+    retention,
+    binding,
+    context,
+  } = json
+  return {
+    ...(nextAttempt === undefined
+      ? {}
+      : { nextAttempt: nextAttempt === null ? null : parseTime(nextAttempt) }),
+    ...(retries === undefined ? {} : { retries }),
+    ...(retention === undefined ? {} : { retention }),
+    ...(bindingGroup === undefined ? {} : { bindingGroup }),
+    ...(binding === undefined ? {} : { binding }),
+    ...(context === undefined ? {} : { context }),
+  }
+}
+
+/** Milliseconds since the epoch. */
+export function parseTime(time: Static<typeof TimeInput>): number {
+  const ms = typeof time === 'number' ? Math.round(time * 1000) : Date.parse(time)
+  // The largest time that Date knows (ECMA-262, 21.4.1.1); beyond it nothing could print it again.
+  if (!(Math.abs(ms) <= 8.64e15)) throw new HttpError(400, 'INVALID_TIME', `not a time: ${time}`)
+  return ms
+}
+
+export function spoolStateToJson(stats: SpoolStats): Static<typeof SpoolState> {
+  const { messages, bodies, bytes, due, outbox, readOnly } = stats
+  const oldest = outbox.oldest === null ? null : new Date(outbox.oldest).toISOString()
+  return { messages, bodies, bytes, due, outbox: { ...outbox, oldest }, read_only: readOnly }
+}

@@ -1,0 +1,148 @@
+/**
+ * Errors as `application/problem+json` (RFC 9457): one table from the stable codes of spool and journal to HTTP statuses.
+ * A member `code` is stable; `detail` says what happened and what helps; `errors` lists what is wrong in the input.
+ */
+import { STATUS_CODES } from 'node:http'
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import Type, { type Static } from 'typebox'
+import { JlogError, type JlogErrorCode } from '../jlog/index.js'
+import { SpoolError, type SpoolErrorCode } from '../spool/index.js'
+
+export const Problem = Type.Object(
+  {
+    type: Type.String({ description: 'Always about:blank: `code` tells problems apart.' }),
+    title: Type.String(),
+    status: Type.Integer(),
+    code: Type.String({ description: 'Stable name of the problem.' }),
+    detail: Type.String({ description: 'What happened, where, and what helps.' }),
+    instance: Type.Optional(Type.String({ description: 'Id of the request, as in the log.' })),
+    errors: Type.Optional(
+      Type.Array(Type.Object({ where: Type.String(), message: Type.String() }), {
+        description: 'Each thing that is wrong in the input.',
+      }),
+    ),
+  },
+  { $id: 'Problem', title: 'Problem', description: 'RFC 9457 problem details' },
+)
+export type Problem = Static<typeof Problem>
+
+export const PROBLEM_TYPE = 'application/problem+json'
+
+/** An error that a route itself finds. */
+export class HttpError extends Error {
+  override readonly name = 'HttpError'
+  constructor(
+    readonly statusCode: number,
+    readonly code: string,
+    message: string,
+    readonly retryAfter?: number,
+  ) {
+    super(message)
+  }
+}
+
+const SPOOL_STATUS: Partial<Record<SpoolErrorCode, number>> = {
+  SPOOL_ERR_NOT_FOUND: 404,
+  SPOOL_ERR_INVALID: 400,
+  SPOOL_ERR_TOO_LARGE: 413,
+  SPOOL_ERR_VERSION: 412,
+  SPOOL_ERR_FULL: 507,
+  SPOOL_ERR_READ_ONLY: 503,
+  SPOOL_ERR_CLOSED: 503,
+  SPOOL_ERR_ABORTED: 400,
+}
+
+const JLOG_STATUS: Partial<Record<JlogErrorCode, number>> = {
+  JLOG_ERR_OPEN: 404,
+  JLOG_ERR_INVALID_SUBSCRIBER: 404,
+  JLOG_ERR_CREATE_EXISTS: 409,
+  JLOG_ERR_SUBSCRIBER_EXISTS: 409,
+  JLOG_ERR_ILLEGAL_INIT: 400,
+  JLOG_ERR_ILLEGAL_LOGID: 400,
+  JLOG_ERR_ILLEGAL_CHECKPOINT: 409,
+  JLOG_ERR_LOCK: 503,
+  JLOG_ERR_ILLEGAL_WRITE: 503,
+  JLOG_ERR_FILE_WRITE: 503,
+}
+
+const RETRY_AFTER_SECONDS = 5
+
+/** Fastify's error handler: answers every error, and logs those that are ours. */
+export async function handleError(
+  error: FastifyError,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<Problem> {
+  const status = statusOf(error)
+  if (status >= 500) request.log.error({ err: error }, 'request failed')
+  else request.log.debug({ err: error }, 'request refused')
+  return sendProblem(request, reply, status, codeOf(error), detailOf(error, status), error)
+}
+
+export async function handleNotFound(
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<Problem> {
+  const detail = `there is no ${request.method} ${request.url.split('?')[0]}; GET /openapi.json describes what there is`
+  return sendProblem(request, reply, 404, 'NOT_FOUND', detail)
+}
+
+function sendProblem(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  status: number,
+  code: string,
+  detail: string,
+  error?: Partial<FastifyError> & { retryAfter?: number },
+): Problem {
+  // An unread body must not be taken for the next request; a stream that was answered early is cut.
+  if (!request.raw.complete) reply.header('connection', 'close')
+  if (status === 503 || status === 429)
+    reply.header('retry-after', error?.retryAfter ?? RETRY_AFTER_SECONDS)
+  reply.code(status).type(PROBLEM_TYPE)
+  const problem: Problem = {
+    type: 'about:blank',
+    title: STATUS_CODES[status] ?? 'Error',
+    status,
+    code,
+    detail,
+    instance: request.id,
+  }
+  if (error?.validation) {
+    problem.errors = error.validation.map(({ instancePath, message, params }) => {
+      const named = params.additionalProperty ?? params.missingProperty
+      const where = `${error.validationContext ?? 'body'}${instancePath.replaceAll('/', '.')}`
+      return {
+        where: named === undefined ? where : `${where}.${named}`,
+        message: message ?? 'is not valid',
+      }
+    })
+  }
+  return problem
+}
+
+function statusOf(error: FastifyError): number {
+  if (error instanceof SpoolError) return SPOOL_STATUS[error.code] ?? 500
+  if (error instanceof JlogError) return isDiskFull(error) ? 507 : (JLOG_STATUS[error.code] ?? 500)
+  const status = error.statusCode ?? 500
+  return status >= 400 && status < 600 ? status : 500
+}
+
+function codeOf(error: FastifyError): string {
+  if (typeof error.code === 'string' && error.code !== '') return error.code
+  return (STATUS_CODES[statusOf(error)] ?? 'ERROR').toUpperCase().replaceAll(/[^A-Z]+/g, '_')
+}
+
+/** What is not ours to explain stays in the log: an internal message may hold a path or a payload. */
+function detailOf(error: FastifyError, status: number): string {
+  const known =
+    error instanceof SpoolError || error instanceof JlogError || error instanceof HttpError
+  if (status >= 500 && !known)
+    return 'an internal error; the log has the details under the id of this request'
+  return error.message
+}
+
+function isDiskFull(error: JlogError): boolean {
+  const code = (error.cause as NodeJS.ErrnoException | undefined)?.code
+  return code === 'ENOSPC' || code === 'EDQUOT'
+}

@@ -1,0 +1,38 @@
+/** Liveness and readiness. */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type from 'typebox'
+import { HttpError } from '../problem.js'
+import { problems } from '../schemas.js'
+import type { RouteOptions } from '../server.js'
+
+export const healthRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, { notReady }) => {
+  const Status = Type.Object({ status: Type.String() })
+  app.get(
+    '/healthz',
+    {
+      schema: {
+        operationId: 'liveness',
+        summary: 'Whether the process answers',
+        tags: ['operations'],
+        response: { 200: Status },
+      },
+    },
+    async () => ({ status: 'ok' }),
+  )
+  app.get(
+    '/readyz',
+    {
+      schema: {
+        operationId: 'readiness',
+        summary: 'Whether messages are taken',
+        tags: ['operations'],
+        response: { 200: Status, ...problems(503) },
+      },
+    },
+    async () => {
+      const reasons = notReady()
+      if (reasons.length > 0) throw new HttpError(503, 'NOT_READY', reasons.join('; '))
+      return { status: 'ready' }
+    },
+  )
+}

@@ -1,0 +1,177 @@
+/** Journals: make, describe, alter, delete, append. */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { unpack } from 'msgpackr'
+import Type from 'typebox'
+import { describeJournal, formatLogId } from '../../jlog/index.js'
+import { journalToJson, settingsFromJson } from '../journal-json.js'
+import { HttpError } from '../problem.js'
+import {
+  Empty,
+  JournalParams,
+  JournalRef,
+  JournalSettings,
+  LogIdText,
+  MSGPACK_TYPE,
+  NDJSON_TYPE,
+  problems,
+} from '../schemas.js'
+import type { RouteOptions } from '../server.js'
+
+export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
+  app,
+  { journals, ownJournals },
+) => {
+  const describe = async (name: string) =>
+    journalToJson(name, await describeJournal(await journals.path(name)))
+
+  app.get(
+    '/journals',
+    {
+      schema: {
+        operationId: 'journal_list',
+        summary: 'List journals',
+        tags: ['journals'],
+        response: { 200: Type.Object({ journals: Type.Array(JournalRef) }) },
+      },
+    },
+    async () => {
+      const described = []
+      for (const name of await journals.names()) described.push(await describe(name))
+      return { journals: described }
+    },
+  )
+
+  app.put(
+    '/journals/:name',
+    {
+      schema: {
+        operationId: 'journal_create',
+        summary: 'Make a journal',
+        description: 'A name is up to 128 letters, digits, dots, underscores and hyphens.',
+        tags: ['journals'],
+        params: JournalParams,
+        body: Type.Optional(JournalSettings),
+        response: { 201: JournalRef, ...problems(400, 409, 507) },
+      },
+    },
+    async (request, reply) => {
+      const { name } = request.params
+      await journals.create(name, settingsFromJson(request.body ?? {}))
+      reply.code(201)
+      return describe(name)
+    },
+  )
+
+  app.get(
+    '/journals/:name',
+    {
+      schema: {
+        operationId: 'journal_info',
+        summary: 'Describe a journal',
+        tags: ['journals'],
+        params: JournalParams,
+        response: { 200: JournalRef, ...problems(404) },
+      },
+    },
+    async (request) => describe(request.params.name),
+  )
+
+  app.delete(
+    '/journals/:name',
+    {
+      schema: {
+        operationId: 'journal_delete',
+        summary: 'Delete a journal with all its records',
+        tags: ['journals'],
+        params: JournalParams,
+        response: { 204: Empty, ...problems(404, 409) },
+      },
+    },
+    async (request, reply) => {
+      const { name } = request.params
+      if (ownJournals.includes(name)) {
+        throw new HttpError(
+          409,
+          'JOURNAL_IN_USE',
+          `the service writes its events to ${name}; it cannot be deleted`,
+        )
+      }
+      await journals.delete(name)
+      return reply.code(204).send(null)
+    },
+  )
+
+  app.post(
+    '/journals/:name/records',
+    {
+      schema: {
+        operationId: 'journal_append',
+        summary: 'Append records',
+        description:
+          'One record (octets), a record a line (NDJSON), or a msgpack array of binaries; all of them in order, or none.',
+        tags: ['journals'],
+        params: JournalParams,
+        body: {
+          content: {
+            'application/octet-stream': { schema: Type.Unsafe<Buffer>({}) },
+            [NDJSON_TYPE]: { schema: Type.Unsafe<Buffer>({}) },
+            [MSGPACK_TYPE]: { schema: Type.Unsafe<Buffer>({}) },
+          },
+        },
+        response: {
+          201: Type.Object({ first: LogIdText, last: LogIdText, count: Type.Integer() }),
+          ...problems(400, 404, 413, 415, 503, 507),
+        },
+      },
+    },
+    async (request, reply) => {
+      const records = parseRecords(request.headers['content-type'] ?? '', request.body)
+      const { first, last, count } = await journals.append(request.params.name, records)
+      reply.code(201)
+      return { first: formatLogId(first), last: formatLogId(last), count }
+    },
+  )
+}
+
+function parseRecords(contentType: string, body: unknown): Uint8Array[] {
+  const type = contentType.split(';')[0]!.trim().toLowerCase()
+  if (!Buffer.isBuffer(body)) {
+    throw new HttpError(
+      415,
+      'FST_ERR_CTP_INVALID_MEDIA_TYPE',
+      `send records as application/octet-stream, ${NDJSON_TYPE} or ${MSGPACK_TYPE}`,
+    )
+  }
+  if (type === 'application/octet-stream') return [body]
+  const records = type === NDJSON_TYPE ? splitLines(body) : unpackRecords(body)
+  if (records.length === 0) throw new HttpError(400, 'NO_RECORDS', 'body: there is no record in it')
+  return records
+}
+
+/** Lines as they are, without their ends; empty ones between records are records of no bytes no more than in NDJSON. */
+function splitLines(body: Buffer): Buffer[] {
+  const lines: Buffer[] = []
+  let start = 0
+  while (start < body.length) {
+    const found = body.indexOf(0x0a, start)
+    const end = found === -1 ? body.length : found
+    const trimmed = end > start && body[end - 1] === 0x0d ? end - 1 : end
+    if (trimmed > start) lines.push(body.subarray(start, trimmed))
+    start = end + 1
+  }
+  return lines
+}
+
+function unpackRecords(body: Buffer): Uint8Array[] {
+  let value: unknown
+  try {
+    value = unpack(body)
+  } catch (cause) {
+    throw new HttpError(400, 'INVALID_MSGPACK', `body: not msgpack: ${(cause as Error).message}`)
+  }
+  if (!Array.isArray(value))
+    throw new HttpError(400, 'INVALID_MSGPACK', 'body: not an array of binaries')
+  const bad = value.findIndex((item) => !(item instanceof Uint8Array))
+  if (bad !== -1) throw new HttpError(400, 'INVALID_MSGPACK', `body: item ${bad} is not a binary`)
+  return value as Uint8Array[]
+}

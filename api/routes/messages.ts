@@ -1,0 +1,281 @@
+/** Injection, listing, meta, removal. */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import Type, { type Static } from 'typebox'
+import { MESSAGE_STATES, type NewMessage } from '../../spool/index.js'
+import { readSmallBody } from '../body.js'
+import { metaToJson, parseTime, patchFromJson } from '../message-json.js'
+import { HttpError } from '../problem.js'
+import {
+  Empty,
+  IdParams,
+  Injected,
+  type InjectionJson,
+  injectionJson,
+  injectionQuery,
+  MESSAGE_TYPE,
+  MetaPatchJson,
+  MetaRef,
+  problems,
+  TimeInput,
+} from '../schemas.js'
+import type { RouteOptions } from '../server.js'
+
+const PAGE_LIMIT = 1000
+
+export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, options) => {
+  const { spool, limits } = options
+  const Query = injectionQuery(limits.maxRecipients)
+  const Json = injectionJson(limits.maxRecipients)
+
+  app.post(
+    '/messages',
+    {
+      schema: {
+        operationId: 'swap_out',
+        summary: 'Inject a message',
+        description:
+          'Stores the message for each recipient, with the log record of its reception, and answers once all of it is durable.',
+        tags: ['messages'],
+        querystring: Query,
+        body: {
+          description: 'The message as it is, streamed, with from and to in the query; or JSON.',
+          content: {
+            [MESSAGE_TYPE]: { schema: Type.Unsafe<NodeJS.ReadableStream>({}) },
+            'application/json': { schema: Json },
+          },
+        },
+        response: { 201: Injected, ...problems(400, 413, 415, 503, 507) },
+      },
+    },
+    async (request, reply) => {
+      refuseWhenNotReady(options)
+      const message = isJson(request)
+        ? messageFromJson(request.body as InjectionJson)
+        : await messageFromStream(request, request.query, options)
+      const result = await storeOrDiscard(options, message)
+      reply.code(201)
+      return {
+        result: result.result,
+        ids: [...result.ids],
+        size: result.size,
+        sha256: result.sha256,
+      }
+    },
+  )
+
+  app.get(
+    '/messages',
+    {
+      schema: {
+        operationId: 'spool_list',
+        summary: 'List messages',
+        tags: ['messages'],
+        querystring: Type.Object(
+          {
+            state: Type.Optional(Type.Enum([...MESSAGE_STATES])),
+            domain: Type.Optional(Type.String({ description: "The recipient's domain" })),
+            binding: Type.Optional(Type.String()),
+            due_before: Type.Optional(TimeInput),
+            cursor: Type.Optional(Type.String({ description: 'As the page before gave it' })),
+            limit: Type.Integer({ minimum: 1, maximum: PAGE_LIMIT, default: 100 }),
+          },
+          { additionalProperties: false },
+        ),
+        response: {
+          200: Type.Object({
+            messages: Type.Array(MetaRef),
+            cursor: Type.Union([Type.String(), Type.Null()], {
+              description: 'For the next page; null on the last',
+            }),
+          }),
+          ...problems(400),
+        },
+      },
+    },
+    async (request) => {
+      const { state, domain, binding, due_before, cursor, limit } = request.query
+      const page = await spool.list({
+        limit,
+        ...(state === undefined ? {} : { state }),
+        ...(domain === undefined ? {} : { domain }),
+        ...(binding === undefined ? {} : { binding }),
+        ...(due_before === undefined ? {} : { dueBefore: parseTime(due_before) }),
+        ...(cursor === undefined ? {} : { cursor }),
+      })
+      return { messages: page.messages.map(metaToJson), cursor: page.cursor }
+    },
+  )
+
+  for (const [url, operationId] of [
+    ['/messages/:id', 'message_get'],
+    ['/messages/:id/meta', 'refetch_meta'],
+  ] as const) {
+    app.get(
+      url,
+      {
+        schema: {
+          operationId,
+          summary: 'Meta of a message',
+          tags: ['messages'],
+          params: IdParams,
+          response: { 200: MetaRef, ...problems(404) },
+        },
+      },
+      async (request, reply) => {
+        const meta = await spool.meta(request.params.id)
+        reply.header('etag', `"${meta.version}"`)
+        return metaToJson(meta)
+      },
+    )
+  }
+
+  app.patch(
+    '/messages/:id/meta',
+    {
+      schema: {
+        operationId: 'swap_out_meta',
+        summary: 'Change the meta of a message',
+        description:
+          'A JSON merge patch (RFC 7396). Forced (default) it is durable before the answer; with force=false it is visible at once and synced later: 202, result partial.',
+        tags: ['messages'],
+        params: IdParams,
+        querystring: Type.Object(
+          { force: Type.Boolean({ default: true }) },
+          { additionalProperties: false },
+        ),
+        headers: Type.Object({
+          'if-match': Type.Optional(Type.String({ description: 'The version it must have' })),
+        }),
+        body: MetaPatchJson,
+        response: {
+          200: Type.Object({ result: Type.String(), meta: MetaRef }),
+          202: Type.Object({ result: Type.String(), meta: MetaRef }),
+          ...problems(400, 404, 412, 503, 507),
+        },
+      },
+    },
+    async (request, reply) => {
+      const ifVersion = parseIfMatch(request.headers['if-match'])
+      const { result, meta } = await spool.swapOutMeta(
+        request.params.id,
+        patchFromJson(request.body),
+        {
+          force: request.query.force,
+          ...(ifVersion === undefined ? {} : { ifVersion }),
+        },
+      )
+      reply.code(result === 'partial' ? 202 : 200).header('etag', `"${meta.version}"`)
+      return { result, meta: metaToJson(meta) }
+    },
+  )
+
+  app.delete(
+    '/messages/:id',
+    {
+      schema: {
+        operationId: 'swap_remove',
+        summary: 'Remove a message',
+        description: 'Its content goes with the last message that shares it.',
+        tags: ['messages'],
+        params: IdParams,
+        response: { 204: Empty, ...problems(404, 503) },
+      },
+    },
+    async (request, reply) => {
+      await spool.swapRemove(request.params.id)
+      return reply.code(204).send(null)
+    },
+  )
+}
+
+function refuseWhenNotReady({ notReady }: RouteOptions): void {
+  const reasons = notReady()
+  if (reasons.length > 0)
+    throw new HttpError(503, 'NOT_READY', `no messages are taken now: ${reasons.join('; ')}`)
+}
+
+function isJson(request: FastifyRequest): boolean {
+  return request.headers['content-type']?.startsWith('application/json') ?? false
+}
+
+function messageFromJson(json: InjectionJson): NewMessage {
+  const { content, content_base64: base64, context, ...envelope } = json
+  if ((content === undefined) === (base64 === undefined)) {
+    throw new HttpError(
+      400,
+      'INVALID_CONTENT',
+      'body: give the message as content or as content_base64, one of them',
+    )
+  }
+  const body = content === undefined ? Buffer.from(base64!, 'base64') : Buffer.from(content, 'utf8')
+  return {
+    ...envelopeOf(envelope),
+    mailfrom: json.mailfrom,
+    rcptto: json.rcptto,
+    body,
+    ...(context ? { context } : {}),
+  }
+}
+
+async function messageFromStream(
+  request: FastifyRequest,
+  query: Static<ReturnType<typeof injectionQuery>>,
+  { spool, limits }: RouteOptions,
+): Promise<NewMessage> {
+  const { from, to, ...envelope } = query
+  if (!request.headers['content-type']?.startsWith(MESSAGE_TYPE)) {
+    throw new HttpError(
+      415,
+      'FST_ERR_CTP_INVALID_MEDIA_TYPE',
+      `send the message as ${MESSAGE_TYPE} or application/json`,
+    )
+  }
+  if (from === undefined || to === undefined) {
+    throw new HttpError(
+      400,
+      'INVALID_ENVELOPE',
+      'querystring: from (may be empty) and at least one to are needed',
+    )
+  }
+  const body = await (readSmallBody(request.raw) ??
+    (await spool.stageBody(request.raw, { maxBytes: limits.maxMessageSize })))
+  return { ...envelopeOf(envelope), mailfrom: from, rcptto: to, body }
+}
+
+function envelopeOf(
+  fields: Omit<Static<ReturnType<typeof injectionQuery>>, 'from' | 'to'>,
+): Omit<NewMessage, 'mailfrom' | 'rcptto' | 'body'> {
+  const { batch_id, connection_id, protocol, binding_group, binding, next_attempt, retention } =
+    fields
+  return {
+    protocol: protocol ?? 'rest',
+    ...(batch_id === undefined ? {} : { batchId: batch_id }),
+    ...(connection_id === undefined ? {} : { connectionId: connection_id }),
+    ...(binding_group === undefined ? {} : { bindingGroup: binding_group }),
+    ...(binding === undefined ? {} : { binding }),
+    ...(next_attempt === undefined ? {} : { nextAttempt: parseTime(next_attempt) }),
+    ...(retention === undefined ? {} : { retention }),
+  }
+}
+
+async function storeOrDiscard({ spool }: RouteOptions, message: NewMessage) {
+  try {
+    return await spool.swapOut(message)
+  } catch (error) {
+    if (!(message.body instanceof Uint8Array)) await message.body.discard()
+    throw error
+  }
+}
+
+function parseIfMatch(header: string | undefined): number | undefined {
+  if (header === undefined || header === '*') return undefined
+  const match = /^"?(\d+)"?$/.exec(header)
+  if (!match)
+    throw new HttpError(
+      400,
+      'INVALID_IF_MATCH',
+      'headers.if-match: give the version in quotes, as the ETag has it',
+    )
+  return Number(match[1])
+}

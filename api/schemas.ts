@@ -1,0 +1,204 @@
+/** The shapes that requests and answers share; validation, serialisation, types and the OpenAPI document come from here. */
+import Type, { type Static, type TSchema } from 'typebox'
+import type { Problem } from './problem.js'
+
+export const MESSAGE_TYPE = 'message/rfc822'
+export const NDJSON_TYPE = 'application/x-ndjson'
+export const MSGPACK_TYPE = 'application/msgpack'
+
+const Time = Type.String({ description: 'RFC 3339, UTC', examples: ['2026-03-01T12:00:00.000Z'] })
+/** What a caller may give as a time. */
+export const TimeInput = Type.Union([
+  Type.Number({ minimum: 0, description: 'Unix seconds' }),
+  Type.String({ format: 'date-time', description: 'RFC 3339' }),
+])
+
+const Dictionary = Type.Record(Type.String(), Type.String())
+export const Context = Type.Object({ conn: Dictionary, mess: Dictionary })
+
+export const MessageId = Type.String({
+  description: 'A UUIDv7 (RFC 9562): ids sort by the time they were made.',
+  examples: ['0195b3a2-7c4e-7d7a-9f57-1c9c0c1f6a42'],
+})
+
+export const Meta = Type.Object(
+  {
+    id: MessageId,
+    state: Type.String({ examples: ['queued'] }),
+    mailfrom: Type.String({ description: 'Envelope sender; empty for the null sender.' }),
+    rcptto: Type.String({ description: 'Envelope recipient.' }),
+    size: Type.Integer({ description: 'Bytes of the content.' }),
+    sha256: Type.String({ description: 'Of the content, in hex.' }),
+    created: Time,
+    next_attempt: Type.Union([Time, Type.Null()]),
+    retries: Type.Integer(),
+    version: Type.Integer({ description: 'Counts the writes of this meta; what If-Match names.' }),
+    batch_id: Type.String(),
+    connection_id: Type.String(),
+    protocol: Type.String(),
+    binding_group: Type.String(),
+    binding: Type.String(),
+    retention: Type.Union([Type.Number({ description: 'Seconds' }), Type.Null()]),
+    peer: Type.String(),
+    context: Context,
+  },
+  { $id: 'Meta', title: 'Meta' },
+)
+
+const nullable = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
+const DictionaryPatch = nullable(
+  Type.Record(Type.String(), Type.Union([Type.String(), Type.Null()])),
+)
+
+/** A JSON merge patch (RFC 7396) on a meta: what may be changed of it. */
+export const MetaPatchJson = Type.Object(
+  {
+    next_attempt: nullable(TimeInput),
+    retries: Type.Optional(Type.Integer({ minimum: 0 })),
+    retention: nullable(Type.Number({ minimum: 0, description: 'Seconds' })),
+    binding_group: Type.Optional(Type.String({ maxLength: 255 })),
+    binding: Type.Optional(Type.String({ maxLength: 255 })),
+    context: Type.Optional(
+      Type.Object(
+        { conn: DictionaryPatch, mess: DictionaryPatch },
+        { additionalProperties: false },
+      ),
+    ),
+  },
+  { additionalProperties: false },
+)
+
+const InjectionFields = {
+  batch_id: Type.Optional(Type.String({ maxLength: 255 })),
+  connection_id: Type.Optional(Type.String({ maxLength: 255 })),
+  protocol: Type.Optional(
+    Type.String({ maxLength: 63, description: 'esmtp, rest (default), xfer or internal' }),
+  ),
+  binding_group: Type.Optional(Type.String({ maxLength: 255 })),
+  binding: Type.Optional(Type.String({ maxLength: 255 })),
+  next_attempt: Type.Optional(TimeInput),
+  retention: Type.Optional(Type.Number({ minimum: 0, description: 'Seconds' })),
+}
+
+const Address = Type.String({ maxLength: 998 })
+
+export function injectionJson(maxRecipients: number) {
+  return Type.Object(
+    {
+      mailfrom: Address,
+      rcptto: Type.Array(Address, { minItems: 1, maxItems: maxRecipients }),
+      content: Type.Optional(Type.String({ description: 'The message as text; stored as UTF-8.' })),
+      content_base64: Type.Optional(
+        Type.String({
+          pattern: '^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$',
+          description: 'The message byte for byte; instead of content.',
+        }),
+      ),
+      context: Type.Optional(Type.Partial(Context)),
+      ...InjectionFields,
+    },
+    { additionalProperties: false },
+  )
+}
+export type InjectionJson = Static<ReturnType<typeof injectionJson>>
+
+export function injectionQuery(maxRecipients: number) {
+  return Type.Object(
+    {
+      from: Type.Optional(Address),
+      to: Type.Optional(Type.Array(Address, { minItems: 1, maxItems: maxRecipients })),
+      ...InjectionFields,
+    },
+    { additionalProperties: false },
+  )
+}
+
+export const Injected = Type.Object({
+  result: Type.String({ examples: ['complete'] }),
+  ids: Type.Array(MessageId, { description: 'One a recipient, in order.' }),
+  size: Type.Integer(),
+  sha256: Type.String(),
+})
+
+export const SpoolState = Type.Object({
+  messages: Type.Integer(),
+  bodies: Type.Integer({ description: 'Contents; recipients of one reception share theirs.' }),
+  bytes: Type.Integer({ description: 'Of all contents, each counted once.' }),
+  due: Type.Integer({ description: 'Messages that have a next attempt.' }),
+  outbox: Type.Object({
+    records: Type.Integer({ description: 'Log records that wait for their journal.' }),
+    bytes: Type.Integer(),
+    oldest: Type.Union([Time, Type.Null()]),
+  }),
+  read_only: Type.Union([Type.String(), Type.Null()], {
+    description: 'Why no writes are taken; null when they are.',
+  }),
+})
+
+export const IdParams = Type.Object({ id: Type.String() })
+export const JournalParams = Type.Object({ name: Type.String() })
+export const SubscriberParams = Type.Object({ name: Type.String(), sub: Type.String() })
+
+export const LogIdText = Type.String({
+  pattern: '^[0-9a-fA-F]{1,8}:[0-9a-fA-F]{1,8}$',
+  description: 'Segment and marker in hex.',
+  examples: ['00000000:00000001'],
+})
+
+export const Subscriber = Type.Object({
+  name: Type.String(),
+  checkpoint: LogIdText,
+  lag_records: Type.Integer({ description: 'Records after the checkpoint.' }),
+  lag_bytes: Type.Integer(),
+})
+
+export const Journal = Type.Object(
+  {
+    name: Type.String(),
+    first: Type.Union([LogIdText, Type.Null()]),
+    last: Type.Union([LogIdText, Type.Null()]),
+    bytes: Type.Integer(),
+    segment_size: Type.Integer(),
+    compression: Type.String(),
+    safety: Type.String(),
+    pre_commit: Type.Integer(),
+    segments: Type.Array(Type.Object({ log: Type.String(), bytes: Type.Integer() })),
+    subscribers: Type.Array(Subscriber),
+  },
+  { $id: 'Journal', title: 'Journal' },
+)
+
+export const SAFETY_NAMES = ['unsafe', 'almost_safe', 'safe'] as const
+
+export const Empty = Type.Null({ description: 'No content' })
+
+// References, so that the document and the serialiser know each shape once.
+export const MetaRef = Type.Unsafe<Static<typeof Meta>>({ $ref: 'Meta#' })
+export const JournalRef = Type.Unsafe<Static<typeof Journal>>({ $ref: 'Journal#' })
+const ProblemRef = Type.Unsafe<Static<typeof Problem>>({ $ref: 'Problem#' })
+
+/** The error answers of a route, for the document. */
+export function problems(...statuses: number[]): Record<string, TSchema> {
+  return Object.fromEntries(
+    statuses.map((status) => [
+      status,
+      {
+        description: PROBLEM_DESCRIPTIONS[status] ?? 'Problem',
+        content: { 'application/problem+json': { schema: ProblemRef } },
+      },
+    ]),
+  ) as unknown as Record<string, TSchema>
+}
+
+const PROBLEM_DESCRIPTIONS: Record<number, string> = {
+  400: 'The input is wrong; `errors` says what and where.',
+  404: 'There is none of that name or id.',
+  409: 'It conflicts with what is there.',
+  412: 'The version is not the one If-Match names.',
+  413: 'Too large.',
+  415: 'A content type this call does not take.',
+  416: 'The range lies outside the content.',
+  429: 'Too many at once.',
+  503: 'Not now: see Retry-After.',
+  507: 'The disk is full; nothing was stored.',
+}

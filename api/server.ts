@@ -1,0 +1,104 @@
+/**
+ * The REST service over a message store and a journal store: plugins, routes, and nothing else. It neither listens
+ * nor owns the stores; a test builds it and calls `inject`.
+ */
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import { type BodyParserOptions, bodyParsers } from './plugins/body-parsers.js'
+import { handleError, handleNotFound, Problem } from './problem.js'
+import { healthRoutes } from './routes/health.js'
+import { journalRoutes } from './routes/journals.js'
+import { contentRoutes } from './routes/message-content.js'
+import { messageRoutes } from './routes/messages.js'
+import { spoolRoutes } from './routes/spool.js'
+import { subscriberRoutes } from './routes/subscribers.js'
+import { tailRoutes } from './routes/tail.js'
+import { Journal, Meta } from './schemas.js'
+import type { JournalStore, MessageStore } from './stores.js'
+import { TailHubs } from './tail-hub.js'
+
+export interface ApiLimits extends BodyParserOptions {
+  /** Bytes of the largest message. */
+  readonly maxMessageSize: number
+  /** Recipients in one injection. */
+  readonly maxRecipients: number
+  /** Event streams and long polls open at once. */
+  readonly maxTails: number
+  /** Milliseconds in which a request must have arrived whole; 0 waits for ever. */
+  readonly requestTimeout: number
+}
+
+export interface ApiOptions {
+  readonly spool: MessageStore
+  readonly journals: JournalStore
+  /** Journals that the service itself writes to: they cannot be deleted. */
+  readonly ownJournals: readonly string[]
+  readonly limits: ApiLimits
+  /** Why no writes are taken now; empty when they are. Called at each readiness check and injection: no I/O. */
+  readonly notReady: () => readonly string[]
+  readonly version: string
+  readonly logger?: FastifyBaseLogger
+}
+
+/** What every route file gets. */
+export interface RouteOptions extends ApiOptions {
+  readonly tails: TailHubs
+}
+
+/** Longest name of a subscriber, percent-encoded: its file name is twice the bytes and must fit 255. */
+const MAX_PARAM_LENGTH = 1024
+/** Many recipients in a query string make a long request line. */
+const MAX_HEADER_BYTES = 256 * 1024
+
+export async function buildServer(options: ApiOptions): Promise<FastifyInstance> {
+  const { limits } = options
+  const app = Fastify({
+    ...(options.logger ? { loggerInstance: options.logger } : {}),
+    disableRequestLogging: true,
+    requestTimeout: limits.requestTimeout,
+    forceCloseConnections: 'idle',
+    bodyLimit: limits.maxBufferedBody,
+    http: { maxHeaderSize: MAX_HEADER_BYTES },
+    routerOptions: { maxParamLength: MAX_PARAM_LENGTH, ignoreTrailingSlash: true },
+    ajv: { customOptions: { coerceTypes: 'array', removeAdditional: false } },
+  })
+  app.setErrorHandler(handleError)
+  app.setNotFoundHandler(handleNotFound)
+  for (const schema of [Problem, Meta, Journal]) app.addSchema(schema)
+
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Bobbin',
+        version: options.version,
+        description:
+          'A durable, journaled spool and log store for mail servers. Operation ids carry the names of the spool.',
+      },
+    },
+    refResolver: {
+      buildLocalReference: (json, _base, _fragment, i) => String(json.$id ?? `Schema${i}`),
+    },
+  })
+  await app.register(swaggerUi, { routePrefix: '/docs' })
+  await app.register(bodyParsers, limits)
+
+  const tails = new TailHubs(limits.maxTails)
+  app.addHook('preClose', async () => tails.close())
+  const routes: RouteOptions = { ...options, tails }
+  await app.register(healthRoutes, routes)
+  await app.register(
+    async (v1) => {
+      await v1.register(messageRoutes, routes)
+      await v1.register(contentRoutes, routes)
+      await v1.register(spoolRoutes, routes)
+      await v1.register(journalRoutes, routes)
+      await v1.register(subscriberRoutes, routes)
+      await v1.register(tailRoutes, routes)
+    },
+    { prefix: '/v1' },
+  )
+  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
+  return app
+}

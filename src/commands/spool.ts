@@ -1,0 +1,130 @@
+/** `bobbin spool …`: the messages, of a data directory or of a running service. */
+import type { Command } from 'commander'
+import {
+  BobbinClient,
+  type MetaJson,
+  metaToJson,
+  type SpoolStateJson,
+  spoolStateToJson,
+} from '../../api/index.js'
+import { openSpool, type Spool } from '../../spool/index.js'
+import { print } from '../program.js'
+import { spoolPath } from '../service.js'
+
+interface Options {
+  data: string
+  url?: string
+  json?: boolean
+}
+
+/** What the commands ask; answered by a service or by the files. */
+interface SpoolSource {
+  list(filter: { domain?: string; state?: string; binding?: string }): AsyncIterable<MetaJson>
+  meta(id: string): Promise<MetaJson>
+  content(id: string): Promise<AsyncIterable<Uint8Array>>
+  spool(): Promise<SpoolStateJson>
+}
+
+export function addSpool(program: Command): void {
+  const spool = program
+    .command('spool')
+    .description('look into the spool: offline in --data, or in the service at --url')
+
+  add(spool, 'list', 'list messages, oldest first')
+    .option('--domain <domain>', 'only recipients of this domain')
+    .option('--state <state>', 'only messages in this state')
+    .option('--binding <binding>', 'only messages of this binding')
+    .action((options: Options & { domain?: string; state?: string; binding?: string }) =>
+      withSource(options, async (source) => {
+        const { domain, state, binding } = options
+        const filter = {
+          ...(domain ? { domain } : {}),
+          ...(state ? { state } : {}),
+          ...(binding ? { binding } : {}),
+        }
+        for await (const meta of source.list(filter))
+          await print(options.json ? `${JSON.stringify(meta)}\n` : `${summary(meta)}\n`)
+      }),
+    )
+
+  add(spool, 'show', 'show the meta of a message')
+    .argument('<id>')
+    .action((id: string, options: Options) =>
+      withSource(options, async (source) => {
+        const meta = await source.meta(id)
+        await print(options.json ? `${JSON.stringify(meta)}\n` : table(meta))
+      }),
+    )
+
+  add(spool, 'cat', 'print the content of a message, byte for byte', { json: false })
+    .argument('<id>')
+    .action((id: string, options: Options) =>
+      withSource(options, async (source) => {
+        for await (const bytes of await source.content(id)) await print(bytes)
+      }),
+    )
+
+  add(spool, 'stats', 'show how much is in the spool').action((options: Options) =>
+    withSource(options, async (source) => {
+      const stats = await source.spool()
+      await print(options.json ? `${JSON.stringify(stats)}\n` : table(stats))
+    }),
+  )
+}
+
+function add(parent: Command, name: string, description: string, { json = true } = {}): Command {
+  const command = parent
+    .command(name)
+    .description(description)
+    .option('--data <dir>', 'data directory', process.env.BOBBIN_DATA ?? './data')
+    .option('--url <url>', 'ask a running service instead')
+  return json ? command.option('--json', 'print JSON') : command
+}
+
+async function withSource(
+  options: Options,
+  use: (source: SpoolSource) => Promise<void>,
+): Promise<void> {
+  if (options.url !== undefined) return use(new BobbinClient(options.url))
+  const spool = await openSpool({ path: spoolPath(options.data), readOnly: true })
+  try {
+    await use(offline(spool))
+  } finally {
+    await spool.close()
+  }
+}
+
+function offline(spool: Spool): SpoolSource {
+  return {
+    async *list(filter) {
+      let cursor: string | null | undefined
+      do {
+        const page = await spool.list({
+          ...filter,
+          limit: 1000,
+          cursor: cursor ?? undefined,
+        } as Parameters<Spool['list']>[0])
+        for (const meta of page.messages) yield metaToJson(meta)
+        cursor = page.cursor
+      } while (cursor !== null)
+    },
+    meta: async (id) => metaToJson(await spool.meta(id)),
+    content: async (id) => (await spool.swapIn(id)).stream,
+    spool: async () => spoolStateToJson(await spool.stats()),
+  }
+}
+
+function summary({ id, state, size, mailfrom, rcptto }: MetaJson): string {
+  return `${id}  ${state.padEnd(8)}  ${String(size).padStart(10)}  <${mailfrom}> -> <${rcptto}>`
+}
+
+/** One `name: value` a line; what is nested by its path. */
+function table(value: object, prefix = ''): string {
+  return Object.entries(value)
+    .map(([name, item]) =>
+      typeof item === 'object' && item !== null
+        ? table(item, `${prefix}${name}.`)
+        : `${prefix}${name}: ${item ?? '-'}\n`,
+    )
+    .join('')
+}

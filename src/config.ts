@@ -1,0 +1,258 @@
+/**
+ * The service's settings: one schema, from which come defaults, validation, types and documentation.
+ * A setting is taken from the first of: command-line flag, environment (`BOBBIN_` and the setting's path in capitals,
+ * as in `BOBBIN_SPOOL_LARGE_MESSAGE_THRESHOLD`), configuration file (TOML), default.
+ */
+import { readFileSync } from 'node:fs'
+import { parse as parseToml, TomlError } from 'smol-toml'
+import Type, { type Static, type TSchema } from 'typebox'
+import { Default, Errors } from 'typebox/value'
+
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+  readonly code = 'CONFIG_ERR_INVALID'
+}
+
+const strict = { additionalProperties: false, default: {} }
+const MiB = 1024 * 1024
+
+export const ConfigSchema = Type.Object(
+  {
+    data: Type.String({
+      minLength: 1,
+      default: './data',
+      description: 'Data directory, made on first start.',
+    }),
+    listen: Type.String({
+      pattern: '^(\\[[0-9a-fA-F:.]+\\]|[^:\\s]+):\\d{1,5}$',
+      default: '127.0.0.1:8025',
+      description: 'HOST:PORT to take requests on; port 0 takes a free one.',
+    }),
+    log: Type.Object(
+      {
+        level: Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], {
+          default: 'info',
+          description: 'Least severe log line that is written.',
+        }),
+      },
+      strict,
+    ),
+    spool: Type.Object(
+      {
+        node_name: Type.String({
+          minLength: 1,
+          default: process.env.EC_NODE_NAME || 'default',
+          description: 'Name of this node; EC_NODE_NAME in the environment is its default.',
+        }),
+        file_mode: Type.String({
+          pattern: '^0?[0-7]{3}$',
+          default: '0640',
+          description: 'Mode of the files of spool and journals, octal.',
+        }),
+        large_message_threshold: Type.Integer({
+          minimum: 16_000,
+          maximum: 16 * MiB,
+          default: 256 * 1024,
+          description: 'A body of more bytes is never held whole in memory.',
+        }),
+        max_message_size: Type.Integer({
+          minimum: 1,
+          default: 2048 * MiB,
+          description: 'A larger message is refused (413), in bytes.',
+        }),
+      },
+      strict,
+    ),
+    events: Type.Object(
+      {
+        format: Type.Enum(['json', 'ec'], {
+          default: 'json',
+          description: "Form of the log records: JSON, or Momentum's @-separated lines.",
+        }),
+        journal: Type.String({
+          pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$',
+          default: 'mainlog',
+          description: 'Journal that events go to; made on first start.',
+        }),
+        max_backlog: Type.Integer({
+          minimum: 1,
+          default: 1_000_000,
+          description:
+            'With more log records waiting for their journal, new messages are refused (503).',
+        }),
+      },
+      strict,
+    ),
+    limits: Type.Object(
+      {
+        json_bytes: Type.Integer({
+          minimum: 1024,
+          maximum: 512 * MiB,
+          default: 32 * MiB,
+          description:
+            'A larger JSON or record body is refused (413); stream larger mail as message/rfc822.',
+        }),
+        recipients: Type.Integer({
+          minimum: 1,
+          maximum: 100_000,
+          default: 10_000,
+          description: 'Recipients in one injection.',
+        }),
+        tails: Type.Integer({
+          minimum: 0,
+          default: 1000,
+          description: 'Event streams and long polls open at once; one more is refused (429).',
+        }),
+        request_timeout: Type.Number({
+          minimum: 0,
+          default: 300,
+          description: 'Seconds in which a request must have arrived whole; 0 waits for ever.',
+        }),
+      },
+      strict,
+    ),
+    shutdown: Type.Object(
+      {
+        grace: Type.Number({
+          minimum: 0,
+          default: 10,
+          description:
+            'Seconds that requests under way are given to finish before connections are cut.',
+        }),
+      },
+      strict,
+    ),
+  },
+  { additionalProperties: false },
+)
+
+export type Config = Static<typeof ConfigSchema>
+
+/** One setting, as documentation and the environment know it. */
+export interface Setting {
+  /** Dotted path in the file, as in `spool.node_name`. */
+  readonly path: string
+  readonly env: string
+  readonly schema: TSchema & { type?: string; default?: unknown; description?: string }
+}
+
+export const SETTINGS: readonly Setting[] = listSettings(ConfigSchema, [])
+
+export interface ConfigSources {
+  /** Path of a TOML file. */
+  readonly file?: string | undefined
+  readonly env?: Readonly<Record<string, string | undefined>>
+  /** Dotted path to text; what the command line gave. */
+  readonly flags?: Readonly<Record<string, string | undefined>>
+}
+
+/**
+ * Reads and checks the settings.
+ * @throws ConfigError naming each setting that is wrong, where it came from and what it takes
+ */
+export function loadConfig({ file, env = process.env, flags = {} }: ConfigSources = {}): Config {
+  const values = file === undefined ? {} : readConfigFile(file)
+  const origin = new Map<string, string>()
+  for (const setting of SETTINGS) {
+    const given = flags[setting.path] ?? env[setting.env]
+    if (given === undefined) continue
+    origin.set(setting.path, flags[setting.path] === undefined ? setting.env : 'command line')
+    assign(values, setting.path, fromText(given, setting.schema))
+  }
+  checkUnknownEnvironment(env)
+  const config = Default(ConfigSchema, values)
+  const problems = describeErrors(
+    Errors(ConfigSchema, config),
+    config,
+    (path) => origin.get(path) ?? file ?? 'default',
+  )
+  if (problems.length > 0) throw new ConfigError(problems.join('; '))
+  return config as Config
+}
+
+/** Splits HOST:PORT; the brackets of an IPv6 address go. */
+export function parseListen(listen: string): { host: string; port: number } {
+  const colon = listen.lastIndexOf(':')
+  const port = Number(listen.slice(colon + 1))
+  if (port > 65535) throw new ConfigError(`listen: port ${port} is over 65535`)
+  return { host: listen.slice(0, colon).replace(/^\[|\]$/g, ''), port }
+}
+
+function readConfigFile(file: string): Record<string, unknown> {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (cause) {
+    throw new ConfigError(
+      `cannot read the configuration file ${file}: ${(cause as Error).message}`,
+      { cause },
+    )
+  }
+  try {
+    return parseToml(text)
+  } catch (cause) {
+    if (!(cause instanceof TomlError)) throw cause
+    const reason = cause.message.split('\n')[0]
+    throw new ConfigError(`${file}:${cause.line}:${cause.column}: ${reason}`, { cause })
+  }
+}
+
+function listSettings(schema: TSchema, path: readonly string[]): Setting[] {
+  const properties = (schema as { properties?: Record<string, TSchema> }).properties
+  if (properties === undefined) {
+    return [{ path: path.join('.'), env: `BOBBIN_${path.join('_').toUpperCase()}`, schema }]
+  }
+  return Object.entries(properties).flatMap(([name, child]) => listSettings(child, [...path, name]))
+}
+
+function fromText(text: string, schema: Setting['schema']): unknown {
+  const isNumber = schema.type === 'integer' || schema.type === 'number'
+  return isNumber && text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text
+}
+
+function assign(values: Record<string, unknown>, path: string, value: unknown): void {
+  const names = path.split('.')
+  let at = values
+  for (const name of names.slice(0, -1)) {
+    if (typeof at[name] !== 'object' || at[name] === null) at[name] = {}
+    at = at[name] as Record<string, unknown>
+  }
+  at[names.at(-1)!] = value
+}
+
+/** A misspelt variable must not be silently without effect. */
+function checkUnknownEnvironment(env: Readonly<Record<string, string | undefined>>): void {
+  const known = new Set(SETTINGS.map((setting) => setting.env))
+  const unknown = Object.keys(env).filter(
+    (name) =>
+      name.startsWith('BOBBIN_') &&
+      name !== 'BOBBIN_CONFIG' &&
+      name !== 'BOBBIN_URL' &&
+      !known.has(name),
+  )
+  if (unknown.length > 0)
+    throw new ConfigError(`unknown setting in the environment: ${unknown.join(', ')}`)
+}
+
+function describeErrors(
+  errors: ReturnType<typeof Errors>,
+  config: unknown,
+  originOf: (path: string) => string,
+): string[] {
+  const problems = new Map<string, string>()
+  for (const { keyword, instancePath, message, params } of errors) {
+    const path = instancePath.slice(1).replaceAll('/', '.')
+    if (keyword === 'additionalProperties') continue
+    if (keyword === 'boolean') problems.set(path, `${path}: unknown setting (${originOf(path)})`)
+    if (problems.has(path)) continue
+    const wants =
+      keyword === 'enum'
+        ? `must be one of ${(params as { allowedValues: string[] }).allowedValues.join(', ')}`
+        : message
+    const value = path
+      .split('.')
+      .reduce<unknown>((at, name) => (at as Record<string, unknown>)?.[name], config)
+    problems.set(path, `${path}: ${wants}, is ${JSON.stringify(value)} (${originOf(path)})`)
+  }
+  return [...problems.values()]
+}

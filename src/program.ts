@@ -1,0 +1,68 @@
+/**
+ * What every command of ours has in common. Exit status: 0 done, 1 done but problems found or the operation failed, 2 wrong
+ * usage. An error is one line on standard error; `--debug` shows its stack.
+ */
+import { type Command, CommanderError, InvalidArgumentError } from 'commander'
+import { ConfigError } from './config.js'
+
+export const EXIT = { done: 0, failed: 1, usage: 2 } as const
+
+/** Wrong use of a command that its options alone do not show. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
+
+/** Runs the program to its end and sets the exit status. */
+export async function runProgram(program: Command): Promise<void> {
+  // A reader that goes away (`| head`) is no error of ours.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(EXIT.done)
+    throw error
+  })
+  for (const command of [program, ...descendants(program)]) {
+    command.exitOverride().configureOutput({
+      outputError: (text, write) => write(text.replace(/^error: /, 'bobbin: ')),
+    })
+  }
+  try {
+    await program.parseAsync()
+  } catch (error) {
+    process.exitCode = report(error, program.opts<{ debug?: boolean }>().debug === true)
+  }
+}
+
+function report(error: unknown, debug: boolean): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage
+  const { message, code } = error as { message?: string; code?: unknown }
+  const named = typeof code === 'string' ? ` [${code}]` : ''
+  process.stderr.write(
+    `bobbin: ${(message ?? String(error)).replaceAll(/\s*\n\s*/g, ' ')}${named}\n`,
+  )
+  if (debug && error instanceof Error) process.stderr.write(`${error.stack}\n`)
+  return error instanceof UsageError || error instanceof ConfigError ? EXIT.usage : EXIT.failed
+}
+
+function descendants(command: Command): Command[] {
+  return command.commands.flatMap((child) => [child, ...descendants(child)])
+}
+
+/** For a numeric option. */
+export function wholeNumber(minimum: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    if (text.trim() === '' || !Number.isSafeInteger(value) || value < minimum) {
+      throw new InvalidArgumentError(`Give a whole number of at least ${minimum}.`)
+    }
+    return value
+  }
+}
+
+/** Writes to standard output, waiting where the reader is slow. */
+export async function print(text: string | Uint8Array): Promise<void> {
+  if (process.stdout.write(text)) return
+  await new Promise((resolve) => process.stdout.once('drain', resolve))
+}
+
+export function collect(value: string, before: readonly string[] = []): string[] {
+  return [...before, value]
+}

@@ -1,0 +1,139 @@
+/** The service: stores, relay and server wired together, started in order and stopped in the reverse one. */
+import { join } from 'node:path'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import { buildServer } from '../api/index.js'
+import { JournalSet, SAFETY } from '../jlog/index.js'
+import { openSpool, type Spool } from '../spool/index.js'
+import { type Config, parseListen } from './config.js'
+import { Relay } from './relay.js'
+import { VERSION } from './version.js'
+
+export function spoolPath(data: string): string {
+  return join(data, 'spool')
+}
+
+export function journalsPath(data: string): string {
+  return join(data, 'journals')
+}
+
+export class Service {
+  readonly #spool: Spool
+  readonly #journals: JournalSet
+  readonly #relay: Relay
+  readonly #server: FastifyInstance
+  readonly #config: Config
+  readonly #log: FastifyBaseLogger
+  #stopping: Promise<void> | undefined
+
+  private constructor(
+    config: Config,
+    log: FastifyBaseLogger,
+    stores: { spool: Spool; journals: JournalSet; relay: Relay; server: FastifyInstance },
+  ) {
+    this.#config = config
+    this.#log = log
+    this.#spool = stores.spool
+    this.#journals = stores.journals
+    this.#relay = stores.relay
+    this.#server = stores.server
+  }
+
+  /**
+   * Opens the stores and takes requests.
+   * @throws SpoolError SPOOL_ERR_OWNED when another process has the spool; whatever opening or listening meets
+   */
+  static async start(config: Config, log: FastifyBaseLogger): Promise<Service> {
+    const fileMode = Number.parseInt(config.spool.file_mode, 8)
+    // First, because it makes this process the owner of the data directory.
+    const spool = await openSpool({
+      path: spoolPath(config.data),
+      mode: fileMode,
+      nodeName: config.spool.node_name,
+      largeMessageThreshold: config.spool.large_message_threshold,
+      maxMessageSize: config.spool.max_message_size,
+      events: { format: config.events.format, journalOf: () => config.events.journal },
+    })
+    const undo: (() => Promise<unknown>)[] = [() => spool.close()]
+    try {
+      const journals = await JournalSet.open(journalsPath(config.data), { fileMode })
+      undo.push(() => journals.close())
+      if (!(await journals.has(config.events.journal)))
+        await journals.create(config.events.journal, { safety: SAFETY.safe })
+      const relay = new Relay(spool.outbox, journals, log)
+      relay.start()
+      undo.push(() => relay.stop())
+      const server = await buildServer({
+        spool,
+        journals,
+        ownJournals: [config.events.journal],
+        limits: {
+          maxBufferedBody: config.limits.json_bytes,
+          maxMessageSize: config.spool.max_message_size,
+          maxRecipients: config.limits.recipients,
+          maxTails: config.limits.tails,
+          requestTimeout: config.limits.request_timeout * 1000,
+        },
+        notReady: () => service.#notReady(),
+        version: VERSION,
+        logger: log,
+      })
+      undo.push(() => server.close())
+      const service = new Service(config, log, { spool, journals, relay, server })
+      const address = await server.listen({
+        ...parseListen(config.listen),
+        listenTextResolver: () => '',
+      })
+      log.info({ address, data: config.data, pid: process.pid, version: VERSION }, 'ready')
+      return service
+    } catch (error) {
+      for (const close of undo.reverse()) await close()
+      throw error
+    }
+  }
+
+  /** Where it takes requests. */
+  get url(): string {
+    const address = this.#server.addresses()[0]!
+    return `http://${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`
+  }
+
+  /**
+   * Takes no more connections, finishes what it holds within the grace time, relays what is waiting, and closes the stores.
+   * Idempotent: everybody gets the same end.
+   */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop()
+    return this.#stopping
+  }
+
+  /** Cuts the connections that are left, so that `stop` need not wait for them; nothing unacknowledged is lost by it. */
+  hurry(): void {
+    this.#server.server.closeAllConnections()
+  }
+
+  async #stop(): Promise<void> {
+    this.#log.info('stopping')
+    const grace = setTimeout(() => this.hurry(), this.#config.shutdown.grace * 1000).unref()
+    await this.#server.close()
+    clearTimeout(grace)
+    await this.#relay.stop()
+    await this.#spool.close()
+    await this.#journals.close()
+    this.#log.info('stopped')
+  }
+
+  #notReady(): readonly string[] {
+    const reasons: string[] = []
+    if (this.#stopping !== undefined) reasons.push('the service is stopping')
+    if (this.#spool.readOnlyReason !== null)
+      reasons.push(`the spool takes no writes: ${this.#spool.readOnlyReason}`)
+    const backlog = this.#spool.outbox.size().records
+    if (backlog > this.#config.events.max_backlog) {
+      const failure = this.#relay.failures()[0]
+      reasons.push(
+        `${backlog} log records wait for their journal${failure ? `: ${failure.error.message}` : ''}`,
+      )
+    }
+    return reasons
+  }
+}
