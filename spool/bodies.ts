@@ -1,0 +1,475 @@
+/**
+ * Bodies, in chunks. A small one travels in memory and is written with its message. A large one is never
+ * whole in memory: its chunks are written as they come, under a row in `staged` that says they belong to
+ * no message yet; the message that takes the body removes the row in its own transaction. A body to be
+ * deleted gets the same row, so what a crash leaves behind is found at the next open without a scan.
+ */
+import { createHash, hash } from 'node:crypto'
+import type { Committer, Transaction } from './committer.js'
+import { invalid, SpoolError } from './errors.js'
+import { type BodyRef, CHUNK_BYTES, chunkCount, chunkKey } from './layout.js'
+import type { ByteRange, StagedBody, StageOptions, SwappedBody } from './message.js'
+import type { IdGenerator } from './message-id.js'
+import type { Store } from './store.js'
+
+/** Chunks of a large body written in one operation, and read in one piece. */
+const SLAB_CHUNKS = 16
+const READ_CHUNKS = 4
+const DELETE_CHUNKS = 512
+
+const EMPTY = Buffer.alloc(0)
+const END = Buffer.from([0xff, 0xff, 0xff, 0xff])
+
+export interface BodiesOptions {
+  largeMessageThreshold: number
+  maxMessageSize: number
+}
+
+/** Where a staged body is. */
+type Place = { readonly buffer: Uint8Array } | { readonly stored: Buffer }
+
+/** `free` may go into a message; `taken` is in one; `discarded` is nowhere. */
+type StagedState = 'free' | 'taken' | 'discarded'
+
+export class Staged implements StagedBody {
+  readonly size: number
+  readonly digest: Buffer
+  readonly place: Place
+  readonly owner: Bodies
+  state: StagedState = 'free'
+
+  constructor(owner: Bodies, size: number, digest: Buffer, place: Place) {
+    this.owner = owner
+    this.size = size
+    this.digest = digest
+    this.place = place
+  }
+
+  get sha256(): string {
+    return this.digest.toString('hex')
+  }
+
+  async discard(): Promise<void> {
+    if (this.state !== 'free') return
+    this.state = 'discarded'
+    if ('stored' in this.place) await this.owner.remove(this.place.stored)
+  }
+}
+
+export class Bodies {
+  readonly #store: Store
+  readonly #committer: Committer
+  readonly #ids: IdGenerator
+  readonly #options: BodiesOptions
+  /** Large bodies being read, by id, with their number of readers. */
+  readonly #held = new Map<string, number>()
+  /** Bodies to delete once their readers have let go. */
+  readonly #doomed = new Map<string, Buffer>()
+  readonly #removals = new Set<Promise<void>>()
+  #closing = false
+
+  constructor(store: Store, committer: Committer, ids: IdGenerator, options: BodiesOptions) {
+    this.#store = store
+    this.#committer = committer
+    this.#ids = ids
+    this.#options = options
+  }
+
+  /** Deletes, in the background, what a crash left without a message. */
+  sweep(): void {
+    for (const body of this.#store.db('staged').getKeys()) this.#removeLater(Buffer.from(body))
+  }
+
+  /** Throws SPOOL_ERR_TOO_LARGE, SPOOL_ERR_ABORTED, and what a write throws; then nothing is left. */
+  async stage(
+    source: Uint8Array | AsyncIterable<Uint8Array>,
+    { maxBytes = Number.POSITIVE_INFINITY, signal }: StageOptions = {},
+  ): Promise<Staged> {
+    const limit = Math.min(maxBytes, this.#options.maxMessageSize)
+    if (source instanceof Uint8Array) {
+      if (source.length > limit) throw tooLarge(limit)
+      if (source.length <= this.#options.largeMessageThreshold) return this.inMemory(source)
+    }
+    const intake = new Intake(this.#store, this.#committer, this.#ids.next())
+    const hashing = createHash('sha256')
+    const small: Uint8Array[] = []
+    let size = 0
+    try {
+      for await (const piece of source instanceof Uint8Array
+        ? [source]
+        : abortable(source, signal)) {
+        if (!(piece instanceof Uint8Array)) throw invalid('body', 'the source gave no bytes')
+        size += piece.length
+        if (size > limit) throw tooLarge(limit)
+        hashing.update(piece)
+        if (size <= this.#options.largeMessageThreshold) {
+          small.push(piece)
+          continue
+        }
+        for (const kept of small.splice(0)) await intake.add(kept)
+        await intake.add(piece)
+      }
+      const digest = hashing.digest()
+      if (size <= this.#options.largeMessageThreshold) {
+        return new Staged(this, size, digest, { buffer: Buffer.concat(small, size) })
+      }
+      await intake.finish()
+      return new Staged(this, size, digest, { stored: intake.body })
+    } catch (error) {
+      await intake.settled()
+      // Removing can fail only when nothing can be written; the next open removes it then.
+      if (intake.started) await this.remove(intake.body).catch(() => undefined)
+      if (error instanceof SpoolError) throw error
+      throw new SpoolError('SPOOL_ERR_ABORTED', 'the body broke off', { cause: error })
+    }
+  }
+
+  /** Whether the bytes may be held in memory and are within the limit. */
+  isSmall(bytes: Uint8Array): boolean {
+    const { largeMessageThreshold, maxMessageSize } = this.#options
+    return bytes.length <= largeMessageThreshold && bytes.length <= maxMessageSize
+  }
+
+  /** A body that is written with its message. */
+  inMemory(buffer: Uint8Array): Staged {
+    const digest = Buffer.from(hash('sha256', buffer, 'hex'), 'hex')
+    return new Staged(this, buffer.length, digest, { buffer })
+  }
+
+  /** Within the message's transaction: makes the body the message's. Returns its id. */
+  take(tx: Transaction, staged: Staged, idForNew: Buffer): Buffer {
+    const { place } = staged
+    if ('stored' in place) {
+      tx.remove('staged', place.stored)
+      return place.stored
+    }
+    const { buffer } = place
+    for (let n = 0, at = 0; at < buffer.length; n++, at += CHUNK_BYTES) {
+      const chunk = buffer.subarray(at, at + CHUNK_BYTES)
+      tx.put('chunks', chunkKey(idForNew, n), chunk as Buffer)
+    }
+    return idForNew
+  }
+
+  /**
+   * Within the removing transaction: the body's last message is gone. Returns what is to be called
+   * when that is committed.
+   */
+  drop(tx: Transaction, { body, size }: BodyRef): () => void {
+    if (size <= this.#options.largeMessageThreshold && !this.#held.has(keyOf(body))) {
+      for (let n = chunkCount(size) - 1; n >= 0; n--) tx.remove('chunks', chunkKey(body, n))
+      return () => undefined
+    }
+    tx.put('staged', body, EMPTY)
+    return () => this.#removeLater(body)
+  }
+
+  /** The committed body, or a range of it. A small one is read at once, a large one as it is taken. */
+  read(ref: BodyRef, { start, end }: ByteRange): SwappedBody {
+    if (end - start <= this.#options.largeMessageThreshold) {
+      return new SmallRead(ref, start, end, this.#slice(ref, start, end))
+    }
+    const key = keyOf(ref.body)
+    this.#held.set(key, (this.#held.get(key) ?? 0) + 1)
+    return new LargeRead(
+      ref,
+      start,
+      end,
+      (from, to) => this.#slice(ref, from, to),
+      () => this.#letGo(key),
+    )
+  }
+
+  /** Deletes a body that belongs to no message, and its row in `staged` last. */
+  remove(body: Buffer): Promise<void> {
+    const removal = this.#remove(body).finally(() => this.#removals.delete(removal))
+    this.#removals.add(removal)
+    return removal
+  }
+
+  /** Stops deleting; the next open goes on. */
+  async close(): Promise<void> {
+    this.#closing = true
+    await Promise.allSettled(this.#removals)
+  }
+
+  async #remove(body: Buffer): Promise<void> {
+    const end = Buffer.concat([body, END, END])
+    for (;;) {
+      if (this.#closing) return
+      const keys: Buffer[] = []
+      for (const key of this.#store
+        .db('chunks')
+        .getKeys({ start: body, end, limit: DELETE_CHUNKS })) {
+        keys.push(key)
+      }
+      this.#store.touched(keys.length * CHUNK_BYTES)
+      const last = keys.length < DELETE_CHUNKS
+      await this.#committer.submit((tx) => {
+        for (const key of keys) tx.remove('chunks', key)
+        if (last) tx.remove('staged', body)
+      }, keys.length * 64)
+      if (last) return
+    }
+  }
+
+  #removeLater(body: Buffer): void {
+    const key = keyOf(body)
+    if (this.#held.has(key)) this.#doomed.set(key, body)
+    // A failed write leaves the row in `staged`, and with it the work for the next open.
+    else this.remove(body).catch(() => undefined)
+  }
+
+  #letGo(key: string): void {
+    const readers = (this.#held.get(key) ?? 1) - 1
+    if (readers > 0) {
+      this.#held.set(key, readers)
+      return
+    }
+    this.#held.delete(key)
+    const doomed = this.#doomed.get(key)
+    if (doomed === undefined) return
+    this.#doomed.delete(key)
+    this.#removeLater(doomed)
+  }
+
+  #slice({ body, size }: BodyRef, start: number, end: number): Buffer {
+    if (start >= end) return EMPTY
+    const chunks = this.#store.db('chunks')
+    const first = Math.floor(start / CHUNK_BYTES)
+    const last = Math.floor((end - 1) / CHUNK_BYTES)
+    const parts: Buffer[] = []
+    for (let n = first; n <= last; n++) {
+      const chunk = chunks.get(chunkKey(body, n))
+      const expected = Math.min(CHUNK_BYTES, size - n * CHUNK_BYTES)
+      if (chunk?.length !== expected) throw corruptBody(body, n, chunk?.length, expected)
+      const from = n === first ? start - n * CHUNK_BYTES : 0
+      const to = n === last ? end - n * CHUNK_BYTES : CHUNK_BYTES
+      parts.push(to - from === chunk.length ? chunk : chunk.subarray(from, to))
+    }
+    this.#store.touched(end - start)
+    if (this.#store.wantsRemap) this.#committer.remapSoon()
+    return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts)
+  }
+}
+
+/** Writes a large body's chunks, with no more than two slabs in memory. */
+class Intake {
+  readonly body: Buffer
+  started = false
+  readonly #store: Store
+  readonly #committer: Committer
+  #slab = EMPTY
+  #filled = 0
+  #nextChunk = 0
+  #writing: Promise<void> = Promise.resolve()
+
+  constructor(store: Store, committer: Committer, body: Buffer) {
+    this.#store = store
+    this.#committer = committer
+    this.body = body
+  }
+
+  async add(bytes: Uint8Array): Promise<void> {
+    let at = 0
+    while (at < bytes.length) {
+      if (this.#slab.length === 0) this.#slab = Buffer.allocUnsafeSlow(SLAB_CHUNKS * CHUNK_BYTES)
+      const part = bytes.subarray(at, at + this.#slab.length - this.#filled)
+      this.#slab.set(part, this.#filled)
+      this.#filled += part.length
+      at += part.length
+      if (this.#filled === this.#slab.length) await this.#write()
+    }
+  }
+
+  async finish(): Promise<void> {
+    await this.#write()
+    await this.#writing
+  }
+
+  /** Waits for what is under way, whatever comes of it. */
+  async settled(): Promise<void> {
+    await this.#writing.catch(() => undefined)
+  }
+
+  async #write(): Promise<void> {
+    const slab = this.#slab.subarray(0, this.#filled)
+    this.#slab = EMPTY
+    this.#filled = 0
+    await this.#writing
+    if (slab.length === 0) return
+    const isFirst = !this.started
+    const firstChunk = this.#nextChunk
+    this.started = true
+    this.#nextChunk += chunkCount(slab.length)
+    this.#store.touched(slab.length >> 3)
+    this.#writing = this.#committer.submit((tx) => {
+      if (isFirst) tx.put('staged', this.body, EMPTY)
+      for (let n = firstChunk, at = 0; at < slab.length; n++, at += CHUNK_BYTES) {
+        tx.put('chunks', chunkKey(this.body, n), slab.subarray(at, at + CHUNK_BYTES))
+      }
+    }, slab.length)
+    // Awaited with the next slab; until then a failure is nobody's unhandled rejection.
+    this.#writing.catch(() => undefined)
+  }
+}
+
+class SmallRead implements SwappedBody {
+  readonly size: number
+  readonly start: number
+  readonly end: number
+  readonly #digest: Buffer
+  readonly #bytes: Buffer
+
+  constructor({ size, sha256 }: BodyRef, start: number, end: number, bytes: Buffer) {
+    this.size = size
+    this.#digest = sha256
+    this.start = start
+    this.end = end
+    this.#bytes = bytes
+  }
+
+  get sha256(): string {
+    return this.#digest.toString('hex')
+  }
+
+  get stream(): AsyncIterable<Uint8Array> {
+    return once(this.#bytes)
+  }
+
+  buffer(): Promise<Buffer> {
+    return Promise.resolve(this.#bytes)
+  }
+
+  release(): void {}
+}
+
+class LargeRead implements SwappedBody {
+  readonly size: number
+  readonly start: number
+  readonly end: number
+  readonly #digest: Buffer
+  readonly #slice: (from: number, to: number) => Buffer
+  readonly #letGo: () => void
+  #state: 'unread' | 'reading' | 'released' = 'unread'
+
+  constructor(
+    { size, sha256 }: BodyRef,
+    start: number,
+    end: number,
+    slice: (from: number, to: number) => Buffer,
+    letGo: () => void,
+  ) {
+    this.size = size
+    this.#digest = sha256
+    this.start = start
+    this.end = end
+    this.#slice = slice
+    this.#letGo = letGo
+  }
+
+  get sha256(): string {
+    return this.#digest.toString('hex')
+  }
+
+  get stream(): AsyncIterable<Uint8Array> {
+    return this.#read()
+  }
+
+  async buffer(): Promise<Buffer> {
+    const parts: Uint8Array[] = []
+    for await (const part of this.#read()) parts.push(part)
+    return Buffer.concat(parts, this.end - this.start)
+  }
+
+  release(): void {
+    if (this.#state === 'released') return
+    this.#state = 'released'
+    this.#letGo()
+  }
+
+  async *#read(): AsyncGenerator<Uint8Array, void, void> {
+    if (this.#state !== 'unread') throw invalid('stream', 'the body was read already')
+    this.#state = 'reading'
+    const step = READ_CHUNKS * CHUNK_BYTES
+    try {
+      for (let at = this.start; at < this.end; ) {
+        const to = Math.min(this.end, at - (at % step) + step)
+        yield this.#slice(at, to)
+        at = to
+        // A reader that takes everything at once must not hold up the others.
+        await turn()
+      }
+    } finally {
+      this.release()
+    }
+  }
+}
+
+async function* once(bytes: Buffer): AsyncGenerator<Uint8Array, void, void> {
+  if (bytes.length > 0) yield bytes
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+/** The source, broken off with SPOOL_ERR_ABORTED when the signal fires, even while it gives nothing. */
+async function* abortable(
+  source: AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array, void, void> {
+  if (signal === undefined) {
+    yield* source
+    return
+  }
+  const iterator = source[Symbol.asyncIterator]()
+  let stop: (() => void) | undefined
+  const aborted = new Promise<never>((_, reject) => {
+    const fire = () =>
+      reject(new SpoolError('SPOOL_ERR_ABORTED', 'given up', { cause: signal.reason }))
+    stop = () => signal.removeEventListener('abort', fire)
+    if (signal.aborted) fire()
+    else signal.addEventListener('abort', fire, { once: true })
+  })
+  aborted.catch(() => undefined)
+  let ended = false
+  try {
+    for (;;) {
+      const next = await Promise.race([aborted, iterator.next()])
+      if (next.done === true) {
+        ended = true
+        return
+      }
+      yield next.value
+    }
+  } finally {
+    stop?.()
+    // Not awaited: a source that hangs would hang here too.
+    if (!ended) iterator.return?.()?.then(undefined, () => undefined)
+  }
+}
+
+function keyOf(body: Buffer): string {
+  return body.toString('latin1')
+}
+
+function tooLarge(limit: number): SpoolError {
+  return new SpoolError('SPOOL_ERR_TOO_LARGE', `the body is over the limit of ${limit} bytes`, {
+    field: 'body',
+  })
+}
+
+function corruptBody(
+  body: Buffer,
+  n: number,
+  length: number | undefined,
+  expected: number,
+): SpoolError {
+  const found = length === undefined ? 'is missing' : `has ${length} bytes, not ${expected}`
+  return new SpoolError(
+    'SPOOL_ERR_CORRUPT',
+    `chunk ${n} of body ${body.toString('hex')} ${found}`,
+    { advice: 'stop the service and run the spool check' },
+  )
+}

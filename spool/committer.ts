@@ -1,0 +1,344 @@
+/**
+ * Group commit: operations queue up while a transaction is under way and go into the next one together.
+ * At most one LMDB transaction is under way, so an operation sees everything before it: what is
+ * committed, and what earlier operations of its group wrote. An operation that throws leaves nothing; the
+ * others of its group are not touched. An operation is answered when its group is on the disk.
+ *
+ * When a commit fails, nothing of the group is acknowledged. A full disk is the callers' error and the
+ * next group tries again; after any other failure (the kernel may have dropped the pages of a failed
+ * sync) the committer takes no more writes.
+ */
+import { SpoolError } from './errors.js'
+import type { DatabaseName, Store } from './store.js'
+
+/** Databases whose rows are read, changed and written back within a transaction. */
+const TRACKED: ReadonlySet<DatabaseName> = new Set(['messages', 'refs', 'staged', 'state'])
+
+/** Enough work for the writing thread to start on when it is idle; the rest is prepared meanwhile. */
+const START_WEIGHT = 512 * 1024
+/** An operation weighs its bytes and this much. */
+const OPERATION_WEIGHT = 1024
+const MAX_GROUP_WEIGHT = 8 * 1024 * 1024
+
+export interface Counters {
+  readonly bodies: number
+  readonly bytes: number
+  readonly scheduled: number
+  readonly outboxRecords: number
+  readonly outboxBytes: number
+}
+export type CounterName = keyof Counters
+
+interface Write {
+  readonly db: DatabaseName
+  readonly key: Buffer
+  /** undefined: remove. */
+  readonly value: Buffer | undefined
+  /** What the overlay held before, for a tracked database. */
+  readonly before?: Buffer | null | undefined
+  readonly track?: string
+}
+
+/** A log record on its way into the outbox. */
+export interface LoggedRecord {
+  readonly journal: string
+  readonly sec: number
+  readonly usec: number
+  readonly payload: Buffer
+}
+
+/** What an operation works on. */
+export class Transaction {
+  readonly writes: Write[] = []
+  readonly records: LoggedRecord[] = []
+  readonly #store: Store
+  readonly #overlay = new Map<string, Buffer | null>()
+  #counters: Record<CounterName, number>
+
+  constructor(store: Store, counters: Counters) {
+    this.#store = store
+    this.#counters = { ...counters }
+  }
+
+  get counters(): Counters {
+    return this.#counters
+  }
+
+  /** A row of a tracked database as it will be. */
+  get(db: DatabaseName, key: Buffer): Buffer | undefined {
+    const seen = this.#overlay.get(db + key.toString('latin1'))
+    return seen === undefined ? this.#store.db(db).get(key) : (seen ?? undefined)
+  }
+
+  /** Whether this transaction wrote or removed the row of a tracked database. */
+  wrote(db: DatabaseName, key: Buffer): boolean {
+    return this.#overlay.has(db + key.toString('latin1'))
+  }
+
+  put(db: DatabaseName, key: Buffer, value: Buffer): void {
+    this.#write(db, key, value)
+  }
+
+  remove(db: DatabaseName, key: Buffer): void {
+    this.#write(db, key, undefined)
+  }
+
+  add(counter: CounterName, delta: number): void {
+    this.#counters[counter] += delta
+  }
+
+  log(record: LoggedRecord): void {
+    this.records.push(record)
+  }
+
+  /** Runs an operation; when it throws, takes back what it wrote. */
+  run<T>(operation: (tx: Transaction) => T): T {
+    const writes = this.writes.length
+    const records = this.records.length
+    const counters = this.#counters
+    this.#counters = { ...counters }
+    try {
+      return operation(this)
+    } catch (error) {
+      while (this.writes.length > writes) this.#undo(this.writes.pop() as Write)
+      this.records.length = records
+      this.#counters = counters
+      throw error
+    }
+  }
+
+  #write(db: DatabaseName, key: Buffer, value: Buffer | undefined): void {
+    if (!TRACKED.has(db)) {
+      this.writes.push({ db, key, value })
+      return
+    }
+    const track = db + key.toString('latin1')
+    this.writes.push({ db, key, value, before: this.#overlay.get(track), track })
+    this.#overlay.set(track, value ?? null)
+  }
+
+  #undo({ track, before }: Write): void {
+    if (track === undefined) return
+    if (before === undefined) this.#overlay.delete(track)
+    else this.#overlay.set(track, before)
+  }
+}
+
+export type Operation<T> = (tx: Transaction) => T
+
+interface Queued {
+  run(tx: Transaction): void
+  readonly weight: number
+  settle(): void
+  fail(error: SpoolError): void
+}
+
+export interface CommitterHooks {
+  /** Called last in each transaction that has something to write; may write more. */
+  beforeCommit(tx: Transaction): void
+  afterCommit(tx: Transaction): void
+}
+
+export class Committer {
+  readonly #store: Store
+  readonly #hooks: CommitterHooks
+  #counters: Counters
+  #queue: Queued[] = []
+  #queuedWeight = 0
+  #underWay = false
+  #scheduled = false
+  #refusal: SpoolError | null = null
+  #idle: (() => void)[] = []
+
+  constructor(store: Store, counters: Counters, hooks: CommitterHooks) {
+    this.#store = store
+    this.#counters = counters
+    this.#hooks = hooks
+  }
+
+  /** As of the last commit. */
+  get counters(): Counters {
+    return this.#counters
+  }
+
+  /** Why no writes are taken; null when they are. */
+  get refusal(): SpoolError | null {
+    return this.#refusal
+  }
+
+  /** `weight`: bytes to be written. Resolves with the operation's result when it is on the disk. */
+  submit<T>(operation: Operation<T>, weight: number): Promise<T> {
+    if (this.#refusal !== null) return Promise.reject(this.#refusal)
+    return new Promise<T>((resolve, reject) => {
+      let result: T
+      let thrown: unknown
+      let threw = false
+      this.#queue.push({
+        run(tx) {
+          try {
+            result = tx.run(operation)
+          } catch (error) {
+            threw = true
+            thrown = error
+          }
+        },
+        weight: weight + OPERATION_WEIGHT,
+        settle: () => (threw ? reject(thrown) : resolve(result)),
+        fail: (error) => reject(threw ? thrown : error),
+      })
+      this.#queuedWeight += weight + OPERATION_WEIGHT
+      if (!this.#underWay) {
+        if (this.#queuedWeight >= START_WEIGHT) this.#start()
+        else this.#schedule()
+      }
+    })
+  }
+
+  /** Refuses all that comes; what is queued still goes through. */
+  refuse(error: SpoolError): void {
+    this.#refusal ??= error
+  }
+
+  /** Resolves when nothing is queued or under way. */
+  idle(): Promise<void> {
+    if (!this.#underWay && this.#queue.length === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#idle.push(resolve))
+  }
+
+  /** Asks for the store's map to be renewed at the next moment without a transaction. */
+  remapSoon(): void {
+    this.#schedule()
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#underWay) return
+    this.#scheduled = true
+    // After the event turn: requests that arrived together share a commit.
+    setImmediate(() => {
+      this.#scheduled = false
+      if (this.#underWay) return
+      if (this.#store.wantsRemap) this.#store.remap()
+      this.#start()
+    })
+  }
+
+  #start(): void {
+    if (this.#queue.length === 0) {
+      this.#signalIdle()
+      return
+    }
+    const group = this.#take()
+    const tx = new Transaction(this.#store, this.#counters)
+    for (const queued of group) queued.run(tx)
+    if (tx.writes.length > 0 || tx.records.length > 0) this.#hooks.beforeCommit(tx)
+    this.#underWay = true
+    this.#commit(tx).then(
+      () => this.#succeeded(group, tx),
+      (cause: unknown) => this.#failed(group, cause),
+    )
+  }
+
+  async #commit(tx: Transaction): Promise<void> {
+    if (tx.writes.length === 0) return
+    const { writes } = tx
+    try {
+      await this.#store.write(() => {
+        for (const { db, key, value } of writes) {
+          if (value === undefined) void this.#store.db(db).remove(key)
+          else void this.#store.db(db).put(key, value)
+        }
+      })
+    } catch (error) {
+      throw await rootCause(error)
+    }
+  }
+
+  #take(): Queued[] {
+    if (this.#queuedWeight <= MAX_GROUP_WEIGHT) {
+      const group = this.#queue
+      this.#queue = []
+      this.#queuedWeight = 0
+      return group
+    }
+    let weight = 0
+    let n = 0
+    while (n < this.#queue.length && (n === 0 || weight < MAX_GROUP_WEIGHT)) {
+      weight += (this.#queue[n] as Queued).weight
+      n++
+    }
+    this.#queuedWeight -= weight
+    return this.#queue.splice(0, n)
+  }
+
+  #succeeded(group: Queued[], tx: Transaction): void {
+    this.#underWay = false
+    this.#counters = tx.counters
+    this.#hooks.afterCommit(tx)
+    // The disk first: while it works, this thread answers those it has finished with.
+    this.#next()
+    for (const queued of group) queued.settle()
+  }
+
+  #failed(group: Queued[], cause: unknown): void {
+    this.#underWay = false
+    const error = describeFailure(cause, this.#store.path)
+    if (error.code !== 'SPOOL_ERR_FULL') {
+      const refusal = new SpoolError(
+        'SPOOL_ERR_READ_ONLY',
+        'the spool takes no writes since a write or sync failed',
+        {
+          file: this.#store.path,
+          cause: error.cause,
+          advice: 'check the disk, then restart the service',
+        },
+      )
+      this.#refusal ??= refusal
+      for (const queued of this.#queue.splice(0)) queued.fail(refusal)
+      this.#queuedWeight = 0
+    }
+    this.#next()
+    for (const queued of group) queued.fail(error)
+  }
+
+  #next(): void {
+    if (this.#store.wantsRemap) this.#schedule()
+    else if (this.#queue.length > 0) this.#start()
+    else this.#signalIdle()
+  }
+
+  #signalIdle(): void {
+    for (const resolve of this.#idle.splice(0)) resolve()
+  }
+}
+
+/** lmdb-js says only "Commit failed" and gives the reason in a promise of its own. */
+async function rootCause(error: unknown): Promise<unknown> {
+  const { commitError } = error as { commitError?: Promise<unknown> }
+  if (commitError === undefined) return error
+  try {
+    await commitError
+  } catch (cause) {
+    return cause
+  }
+  return error
+}
+
+const ENOSPC = 28
+const EDQUOT = 122
+const MDB_MAP_FULL = -30792
+
+function describeFailure(cause: unknown, file: string): SpoolError {
+  const code = (cause as { code?: unknown }).code
+  if (code === ENOSPC || code === EDQUOT || code === MDB_MAP_FULL) {
+    return new SpoolError('SPOOL_ERR_FULL', 'no room on the disk', {
+      file,
+      cause,
+      advice: 'free some space; writing goes on by itself',
+    })
+  }
+  return new SpoolError('SPOOL_ERR_WRITE', 'the write failed, nothing of it was stored', {
+    file,
+    cause,
+    advice: 'check the disk, then restart the service',
+  })
+}

@@ -1,0 +1,318 @@
+/**
+ * How the spool lies in LMDB: the one place that knows its bytes. Integers are big-endian, so that keys
+ * sort by number. Seven databases:
+ *
+ *     messages  id (16)                                → meta record: fixed header, then msgpack
+ *     chunks    body id (16), n (4)                    → up to 16,000 bytes of the body
+ *     refs      body id (16)                           → messages that share the body (4); no row means one
+ *     staged    body id (16)                           → a body without message: being taken in, or to be deleted
+ *     queue     binding 0 domain 0 due (6) id (16)     → nothing; the index by binding, domain and due time
+ *     outbox    journal 0 first seq (8)                → the log records of one commit, packed
+ *     state     a name                                 → counters, and a row for each journal
+ *
+ * A chunk of 16,000 bytes takes four pages and no more, so freed space fits whatever comes next. Records
+ * carry a version and name their fields by position: a structure shared between records would have to be
+ * as durable as each of them, and LMDB stores it apart.
+ */
+import { Packr } from 'msgpackr'
+import { SpoolError } from './errors.js'
+import { MESSAGE_STATES, type MessageMeta, type MessageState } from './message.js'
+import { formatId, ID_BYTES } from './message-id.js'
+
+export const CHUNK_BYTES = 16_000
+export const FORMAT_VERSION = 1
+
+const META_VERSION = 1
+/** version (1), state (1), size (6), body id (16), sha256 (32) */
+const HEADER_BYTES = 56
+const DUE_BYTES = 6
+/** Sorts after every time: not scheduled. */
+const NEVER = 2 ** 48 - 1
+
+/** Everything a meta record holds. `body` and `sha256` are bytes here. */
+export interface MessageRecord {
+  readonly state: MessageState
+  readonly size: number
+  readonly body: Buffer
+  readonly sha256: Buffer
+  readonly mailfrom: string
+  readonly rcptto: string
+  readonly created: number
+  readonly nextAttempt: number | null
+  readonly retries: number
+  readonly version: number
+  readonly batchId: string
+  readonly connectionId: string
+  readonly protocol: string
+  readonly bindingGroup: string
+  readonly binding: string
+  readonly retention: number | null
+  readonly peer: string
+  /** Keys and values in turn, in key order. */
+  readonly conn: readonly string[]
+  readonly mess: readonly string[]
+}
+
+export interface BodyRef {
+  readonly size: number
+  readonly body: Buffer
+  readonly sha256: Buffer
+}
+
+const packr = new Packr({ useRecords: false })
+
+// Small values are cut from larger buffers: lmdb-js asks for the address of each buffer once.
+const SLAB_BYTES = 64 * 1024
+let slab = Buffer.allocUnsafeSlow(SLAB_BYTES)
+let slabUsed = 0
+
+/** `size` bytes that stay the caller's. */
+export function cut(size: number): Buffer {
+  if (size > SLAB_BYTES >> 2) return Buffer.allocUnsafeSlow(size)
+  if (slabUsed + size > SLAB_BYTES) {
+    slab = Buffer.allocUnsafeSlow(SLAB_BYTES)
+    slabUsed = 0
+  }
+  const bytes = slab.subarray(slabUsed, slabUsed + size)
+  slabUsed += size
+  return bytes
+}
+
+export function encodeMeta(record: MessageRecord): Buffer {
+  const rest = packr.pack([
+    record.mailfrom,
+    record.rcptto,
+    record.created,
+    record.nextAttempt,
+    record.retries,
+    record.version,
+    record.batchId,
+    record.connectionId,
+    record.protocol,
+    record.bindingGroup,
+    record.binding,
+    record.retention,
+    record.peer,
+    record.conn,
+    record.mess,
+  ])
+  const bytes = cut(HEADER_BYTES + rest.length)
+  bytes[0] = META_VERSION
+  bytes[1] = MESSAGE_STATES.indexOf(record.state)
+  bytes.writeUIntBE(record.size, 2, 6)
+  bytes.set(record.body, 8)
+  bytes.set(record.sha256, 24)
+  bytes.set(rest, HEADER_BYTES)
+  return bytes
+}
+
+type MetaFields = [
+  mailfrom: string,
+  rcptto: string,
+  created: number,
+  nextAttempt: number | null,
+  retries: number,
+  version: number,
+  batchId: string,
+  connectionId: string,
+  protocol: string,
+  bindingGroup: string,
+  binding: string,
+  retention: number | null,
+  peer: string,
+  conn: string[],
+  mess: string[],
+]
+
+/** Throws SPOOL_ERR_CORRUPT for what is no meta record. */
+export function decodeMeta(id: Buffer, bytes: Buffer): MessageRecord {
+  const { size, body, sha256 } = decodeBodyRef(id, bytes)
+  let fields: MetaFields
+  try {
+    fields = packr.unpack(bytes.subarray(HEADER_BYTES, bytes.length)) as MetaFields
+  } catch (cause) {
+    throw corruptMeta(id, cause)
+  }
+  const state = MESSAGE_STATES[bytes[1] as number]
+  if (!Array.isArray(fields) || fields.length < 15 || state === undefined) throw corruptMeta(id)
+  return {
+    state,
+    size,
+    body,
+    sha256,
+    mailfrom: fields[0],
+    rcptto: fields[1],
+    created: fields[2],
+    nextAttempt: fields[3],
+    retries: fields[4],
+    version: fields[5],
+    batchId: fields[6],
+    connectionId: fields[7],
+    protocol: fields[8],
+    bindingGroup: fields[9],
+    binding: fields[10],
+    retention: fields[11],
+    peer: fields[12],
+    conn: fields[13],
+    mess: fields[14],
+  }
+}
+
+/** The body of a message, read from the header alone; copied, so `bytes` may be volatile. */
+export function decodeBodyRef(id: Buffer, bytes: Buffer): BodyRef {
+  if (bytes.length < HEADER_BYTES || bytes[0] !== META_VERSION) throw corruptMeta(id)
+  const copy = Buffer.allocUnsafe(48)
+  bytes.copy(copy, 0, 8, 56)
+  return {
+    size: bytes.readUIntBE(2, 6),
+    body: copy.subarray(0, ID_BYTES),
+    sha256: copy.subarray(ID_BYTES),
+  }
+}
+
+function corruptMeta(id: Buffer, cause?: unknown): SpoolError {
+  const text = formatId(id)
+  return new SpoolError('SPOOL_ERR_CORRUPT', `the meta record of ${text} cannot be read`, {
+    id: text,
+    cause,
+    advice: 'stop the service and run the spool check',
+  })
+}
+
+export function metaOf(id: Buffer, record: MessageRecord): MessageMeta {
+  return {
+    id: formatId(id),
+    mailfrom: record.mailfrom,
+    rcptto: record.rcptto,
+    size: record.size,
+    sha256: record.sha256.toString('hex'),
+    state: record.state,
+    created: record.created,
+    nextAttempt: record.nextAttempt,
+    retries: record.retries,
+    version: record.version,
+    batchId: record.batchId,
+    connectionId: record.connectionId,
+    protocol: record.protocol,
+    bindingGroup: record.bindingGroup,
+    binding: record.binding,
+    retention: record.retention,
+    peer: record.peer,
+    context: { conn: unpairs(record.conn), mess: unpairs(record.mess) },
+  }
+}
+
+/** A dictionary as it is stored: keys and values in turn, in key order. */
+export function pairs(dictionary: Record<string, string> | undefined): string[] {
+  if (dictionary === undefined) return []
+  return Object.entries(dictionary)
+    .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
+    .flat()
+}
+
+export function unpairs(stored: readonly string[]): Record<string, string> {
+  const entries: [string, string][] = []
+  for (let i = 0; i + 1 < stored.length; i += 2) {
+    entries.push([stored[i] as string, stored[i + 1] as string])
+  }
+  return Object.fromEntries(entries)
+}
+
+export function chunkKey(body: Buffer, n: number): Buffer {
+  const key = cut(ID_BYTES + 4)
+  key.set(body)
+  key.writeUInt32BE(n, ID_BYTES)
+  return key
+}
+
+export function chunkCount(size: number): number {
+  return Math.ceil(size / CHUNK_BYTES)
+}
+
+export function splitChunkKey(key: Buffer): { body: Buffer; n: number } {
+  return { body: key.subarray(0, ID_BYTES), n: key.readUInt32BE(ID_BYTES) }
+}
+
+export interface QueueKey {
+  readonly binding: string
+  readonly domain: string
+  /** null: not scheduled. */
+  readonly due: number | null
+  readonly id: Buffer
+}
+
+export function queueKey(binding: string, domain: string, due: number | null, id: Buffer): Buffer {
+  const bindingBytes = Buffer.byteLength(binding)
+  const domainBytes = Buffer.byteLength(domain)
+  const key = cut(bindingBytes + domainBytes + 2 + DUE_BYTES + id.length)
+  key.write(binding, 0)
+  key[bindingBytes] = 0
+  key.write(domain, bindingBytes + 1)
+  let at = bindingBytes + 1 + domainBytes
+  key[at++] = 0
+  key.writeUIntBE(due === null ? NEVER : due, at, DUE_BYTES)
+  key.set(id, at + DUE_BYTES)
+  return key
+}
+
+export function splitQueueKey(key: Buffer): QueueKey {
+  const first = key.indexOf(0)
+  const second = key.indexOf(0, first + 1)
+  if (first < 0 || second < 0 || key.length !== second + 1 + DUE_BYTES + ID_BYTES) {
+    throw new SpoolError('SPOOL_ERR_CORRUPT', `queue key ${key.toString('hex')} cannot be read`)
+  }
+  const due = key.readUIntBE(second + 1, DUE_BYTES)
+  return {
+    binding: key.toString('utf8', 0, first),
+    domain: key.toString('utf8', first + 1, second),
+    due: due === NEVER ? null : due,
+    id: key.subarray(second + 1 + DUE_BYTES),
+  }
+}
+
+export function queueKeyOf(id: Buffer, record: MessageRecord): Buffer {
+  return queueKey(record.binding, domainOf(record.rcptto), record.nextAttempt, id)
+}
+
+/** The recipient's domain in lower case; '' when there is none. */
+export function domainOf(address: string): string {
+  const at = address.lastIndexOf('@')
+  return at < 0 ? '' : address.slice(at + 1).toLowerCase()
+}
+
+export function outboxKey(journal: string, firstSeq: number): Buffer {
+  const nameBytes = Buffer.byteLength(journal)
+  const key = cut(nameBytes + 9)
+  key.write(journal, 0)
+  key[nameBytes] = 0
+  key.writeBigUInt64BE(BigInt(firstSeq), nameBytes + 1)
+  return key
+}
+
+export function splitOutboxKey(key: Buffer): { journal: string; firstSeq: number } {
+  const end = key.length - 9
+  return {
+    journal: key.toString('utf8', 0, end),
+    firstSeq: Number(key.readBigUInt64BE(end + 1)),
+  }
+}
+
+export const STATE_COUNTERS = Buffer.from('counters')
+export const STATE_FORMAT = Buffer.from('format')
+export const STATE_JOURNAL_PREFIX = 'journal:'
+
+export function journalStateKey(journal: string): Buffer {
+  return Buffer.from(STATE_JOURNAL_PREFIX + journal)
+}
+
+/** Small rows of `state`. */
+export function pack(value: unknown): Buffer {
+  const packed = packr.pack(value)
+  const bytes = cut(packed.length)
+  bytes.set(packed)
+  return bytes
+}
+
+export function unpack(bytes: Buffer): unknown {
+  return packr.unpack(bytes)
+}

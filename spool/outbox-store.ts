@@ -1,0 +1,282 @@
+/**
+ * The outbox in LMDB. The records that one commit adds to a journal lie packed in one row (or a few, of
+ * chunk size), so a record costs no row of its own. How far the relay is, and the batch it noted, is one
+ * row a journal; a row of records goes when its last record is done.
+ */
+import type { Committer, LoggedRecord, Transaction } from './committer.js'
+import {
+  CHUNK_BYTES,
+  journalStateKey,
+  outboxKey,
+  pack,
+  STATE_JOURNAL_PREFIX,
+  splitOutboxKey,
+  unpack,
+} from './layout.js'
+import type { Outbox, OutboxBatch, OutboxLimits, OutboxRecord, OutboxSize } from './outbox.js'
+import type { Store } from './store.js'
+
+const RECORD_HEADER = 12
+
+interface JournalState {
+  /** The next record's number. */
+  nextSeq: number
+  /** Records up to here are done. */
+  doneUpTo: number
+  batch: OutboxBatch | null
+}
+
+/** How a journal's row in `state` is packed. */
+type StateRow = [doneUpTo: number, after: string | null, upTo: number]
+
+export class OutboxStore implements Outbox {
+  readonly #store: Store
+  readonly #committer: () => Committer
+  readonly #journals = new Map<string, JournalState>()
+  readonly #listeners = new Set<(journal: string) => void>()
+  /** What the transaction under way makes of `nextSeq`. */
+  #coming = new Map<string, number>()
+
+  constructor(store: Store, committer: () => Committer) {
+    this.#store = store
+    this.#committer = committer
+    this.#load()
+  }
+
+  journals(): string[] {
+    const names: string[] = []
+    for (const [name, { nextSeq, doneUpTo, batch }] of this.#journals) {
+      if (nextSeq - 1 > doneUpTo || batch !== null) names.push(name)
+    }
+    return names
+  }
+
+  pending(journal: string, { maxRecords, maxBytes, afterSeq = 0 }: OutboxLimits): OutboxRecord[] {
+    const found: OutboxRecord[] = []
+    const state = this.#journals.get(journal)
+    if (state === undefined) return found
+    let bytes = 0
+    for (const record of this.#records(journal, Math.max(afterSeq, state.doneUpTo) + 1)) {
+      bytes += record.payload.length
+      if (found.length >= maxRecords || (found.length > 0 && bytes > maxBytes)) break
+      found.push(record)
+    }
+    return found
+  }
+
+  noted(journal: string): OutboxBatch | null {
+    const batch = this.#journals.get(journal)?.batch
+    return batch ? { ...batch } : null
+  }
+
+  async note(journal: string, batch: OutboxBatch, doneUpTo?: number): Promise<void> {
+    await this.#move(journal, { after: batch.after, upTo: batch.upTo }, doneUpTo)
+  }
+
+  async done(journal: string, upTo: number): Promise<void> {
+    await this.#move(journal, null, upTo)
+  }
+
+  onRecords(listener: (journal: string) => void): () => void {
+    this.#listeners.add(listener)
+    return () => {
+      this.#listeners.delete(listener)
+    }
+  }
+
+  size(): OutboxSize {
+    const { outboxRecords, outboxBytes } = this.#committer().counters
+    let oldest: number | null = null
+    for (const [name, { nextSeq, doneUpTo }] of this.#journals) {
+      if (nextSeq - 1 <= doneUpTo) continue
+      const [first] = this.pending(name, { maxRecords: 1, maxBytes: 1 })
+      if (first === undefined) continue
+      const time = first.sec * 1000 + Math.floor(first.usec / 1000)
+      if (oldest === null || time < oldest) oldest = time
+    }
+    return { records: outboxRecords, bytes: outboxBytes, oldest }
+  }
+
+  /** Puts the transaction's records into rows. */
+  pack(tx: Transaction): void {
+    this.#coming = new Map()
+    if (tx.records.length === 0) return
+    for (const [journal, records] of byJournal(tx.records)) {
+      let seq = this.#journals.get(journal)?.nextSeq ?? 1
+      let row: LoggedRecord[] = []
+      let bytes = 0
+      const write = () => {
+        tx.put('outbox', outboxKey(journal, seq), packRow(row, bytes))
+        seq += row.length
+        row = []
+        bytes = 0
+      }
+      for (const record of records) {
+        const size = RECORD_HEADER + record.payload.length
+        if (row.length > 0 && bytes + size > CHUNK_BYTES) write()
+        row.push(record)
+        bytes += size
+        tx.add('outboxRecords', 1)
+        tx.add('outboxBytes', record.payload.length)
+      }
+      write()
+      this.#coming.set(journal, seq)
+    }
+  }
+
+  committed(): void {
+    const coming = this.#coming
+    this.#coming = new Map()
+    for (const [journal, nextSeq] of coming) {
+      const state = this.#journals.get(journal)
+      if (state === undefined) this.#journals.set(journal, { nextSeq, doneUpTo: 0, batch: null })
+      else state.nextSeq = nextSeq
+      // In a turn of its own, so that a listener that throws breaks nothing here.
+      for (const listener of this.#listeners) queueMicrotask(() => listener(journal))
+    }
+  }
+
+  async #move(journal: string, batch: OutboxBatch | null, doneUpTo?: number): Promise<void> {
+    const moved = await this.#committer().submit((tx) => {
+      const key = journalStateKey(journal)
+      const [was] = decodeState(tx.get('state', key))
+      const upTo = Math.max(was, doneUpTo ?? 0)
+      for (const { key, records } of this.#rows(journal, was + 1)) {
+        const first = splitOutboxKey(key).firstSeq
+        if (first > upTo) break
+        for (const { seq, payload } of records) {
+          if (seq <= was || seq > upTo) continue
+          tx.add('outboxRecords', -1)
+          tx.add('outboxBytes', -payload.length)
+        }
+        if (first + records.length - 1 <= upTo) tx.remove('outbox', key)
+      }
+      const row: StateRow = [upTo, batch?.after ?? null, batch?.upTo ?? 0]
+      tx.put('state', key, pack(row))
+      return upTo
+    }, 256)
+    const state = this.#journals.get(journal)
+    if (state === undefined) {
+      this.#journals.set(journal, { nextSeq: moved + 1, doneUpTo: moved, batch })
+    } else {
+      state.doneUpTo = moved
+      state.batch = batch
+    }
+  }
+
+  *#records(journal: string, from: number): Generator<OutboxRecord, void, void> {
+    for (const { records } of this.#rows(journal, from)) {
+      for (const record of records) if (record.seq >= from) yield record
+    }
+  }
+
+  /** The rows that hold `from` and what follows. */
+  *#rows(
+    journal: string,
+    from: number,
+  ): Generator<{ key: Buffer; records: OutboxRecord[] }, void, void> {
+    const db = this.#store.db('outbox')
+    // The row that holds `from` may begin before it.
+    let start = outboxKey(journal, from)
+    const before = {
+      start,
+      end: outboxKey(journal, 0),
+      reverse: true,
+      limit: 1,
+      inclusiveEnd: true,
+    }
+    for (const key of db.getKeys(before)) start = Buffer.from(key)
+    for (const { key, value } of db.getRange({
+      start,
+      end: outboxKey(journal, Number.MAX_SAFE_INTEGER),
+    })) {
+      const row = Buffer.from(key)
+      yield { key: row, records: unpackRow(splitOutboxKey(row).firstSeq, value) }
+    }
+  }
+
+  #load(): void {
+    const start = Buffer.from(STATE_JOURNAL_PREFIX)
+    const end = Buffer.concat([start, Buffer.from([0xff])])
+    for (const { key, value } of this.#store.db('state').getRange({ start, end })) {
+      const [doneUpTo, after, upTo] = decodeState(value)
+      const batch = after === null ? null : { after, upTo }
+      const name = Buffer.from(key).toString('utf8', start.length)
+      this.#journals.set(name, { nextSeq: doneUpTo + 1, doneUpTo, batch })
+    }
+    for (const journal of this.#journalsWithRows()) {
+      let nextSeq = 1
+      const last = {
+        start: outboxKey(journal, Number.MAX_SAFE_INTEGER),
+        end: outboxKey(journal, 0),
+        reverse: true,
+        limit: 1,
+        inclusiveEnd: true,
+      }
+      for (const { key, value } of this.#store.db('outbox').getRange(last)) {
+        const { firstSeq } = splitOutboxKey(Buffer.from(key))
+        nextSeq = firstSeq + unpackRow(firstSeq, value).length
+      }
+      const state = this.#journals.get(journal)
+      if (state === undefined) this.#journals.set(journal, { nextSeq, doneUpTo: 0, batch: null })
+      else state.nextSeq = Math.max(state.nextSeq, nextSeq)
+    }
+  }
+
+  /** One look-up a journal, not one a row. */
+  *#journalsWithRows(): Generator<string, void, void> {
+    let start: Buffer | undefined = Buffer.from([0])
+    while (start !== undefined) {
+      const from: Buffer = start
+      start = undefined
+      for (const key of this.#store.db('outbox').getKeys({ start: from, limit: 1 })) {
+        const { journal } = splitOutboxKey(Buffer.from(key))
+        yield journal
+        start = Buffer.concat([Buffer.from(journal), Buffer.from([1])])
+      }
+    }
+  }
+}
+
+function byJournal(records: readonly LoggedRecord[]): Map<string, LoggedRecord[]> {
+  const groups = new Map<string, LoggedRecord[]>()
+  for (const record of records) {
+    const group = groups.get(record.journal)
+    if (group === undefined) groups.set(record.journal, [record])
+    else group.push(record)
+  }
+  return groups
+}
+
+function decodeState(bytes: Buffer | undefined): StateRow {
+  return bytes === undefined ? [0, null, 0] : (unpack(bytes) as StateRow)
+}
+
+function packRow(records: readonly LoggedRecord[], bytes: number): Buffer {
+  const row = Buffer.allocUnsafe(bytes)
+  let at = 0
+  for (const { sec, usec, payload } of records) {
+    row.writeUInt32BE(sec, at)
+    row.writeUInt32BE(usec, at + 4)
+    row.writeUInt32BE(payload.length, at + 8)
+    row.set(payload, at + RECORD_HEADER)
+    at += RECORD_HEADER + payload.length
+  }
+  return row
+}
+
+export function unpackRow(firstSeq: number, row: Buffer): OutboxRecord[] {
+  const records: OutboxRecord[] = []
+  for (let at = 0, seq = firstSeq; at < row.length; seq++) {
+    const start = at + RECORD_HEADER
+    const end = start + row.readUInt32BE(at + 8)
+    records.push({
+      seq,
+      sec: row.readUInt32BE(at),
+      usec: row.readUInt32BE(at + 4),
+      payload: row.subarray(start, end),
+    })
+    at = end
+  }
+  return records
+}

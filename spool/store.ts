@@ -1,0 +1,228 @@
+/**
+ * The LMDB environment and its databases. Promises: what a commit's promise acknowledges is on the disk
+ * (`overlappingSync: false`), and the store's mapped pages can be handed back while it stays open.
+ */
+import { mkdir, open as openFile, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { type Database, open, type RootDatabase, type RootDatabaseOptionsWithPath } from 'lmdb'
+import { SpoolError } from './errors.js'
+import { FORMAT_VERSION, pack, STATE_FORMAT, unpack } from './layout.js'
+
+export const DATABASES = [
+  'messages',
+  'chunks',
+  'refs',
+  'staged',
+  'queue',
+  'outbox',
+  'state',
+] as const
+export type DatabaseName = (typeof DATABASES)[number]
+
+export type Db = Database<Buffer, Buffer>
+
+/** What lmdb-js takes besides what its types declare. */
+interface EnvironmentOptions extends RootDatabaseOptionsWithPath {
+  overlappingSync: false
+  txnStartThreshold: number
+  batchStartThreshold: number
+  permissionsMode: number
+}
+
+export interface StoreOptions {
+  path: string
+  readOnly: boolean
+  mode: number
+  mapSize: number | undefined
+}
+
+/** Address space, not memory or disk. lmdb-js grows a map that is too small, but keeps the old one. */
+const MAP_SIZES = [2 ** 40, 2 ** 36, 2 ** 32]
+
+/** Pages mapped by reading that are handed back once there are so many bytes of them. */
+const REMAP_BYTES = 24 * 1024 * 1024
+
+export class Store {
+  readonly path: string
+  readonly readOnly: boolean
+  readonly #options: StoreOptions
+  #root!: RootDatabase<Buffer, Buffer>
+  #databases!: Record<DatabaseName, Db>
+  #touched = 0
+  #closed = false
+
+  /** Throws SPOOL_ERR_OPEN. */
+  static async makeDirectory({ path, mode }: StoreOptions): Promise<void> {
+    try {
+      const made = await mkdir(path, { recursive: true, mode: directoryMode(mode) })
+      if (made !== undefined) await syncDirectory(dirname(made))
+    } catch (cause) {
+      throw new SpoolError('SPOOL_ERR_OPEN', 'the spool directory cannot be made', {
+        file: path,
+        cause,
+      })
+    }
+  }
+
+  /** Throws SPOOL_ERR_OPEN. The directory must exist; with `readOnly`, the spool too. */
+  static async open(options: StoreOptions): Promise<Store> {
+    if (options.readOnly) {
+      await stat(join(options.path, 'data.mdb')).catch((cause: unknown) => {
+        throw new SpoolError('SPOOL_ERR_OPEN', 'there is no spool', { file: options.path, cause })
+      })
+      return new Store(options)
+    }
+    const isNew = await makeFiles(options)
+    const store = new Store(options)
+    try {
+      await store.#checkFormat()
+      if (isNew) await syncDirectory(options.path)
+    } catch (error) {
+      await store.close()
+      throw error
+    }
+    return store
+  }
+
+  private constructor(options: StoreOptions) {
+    this.path = options.path
+    this.readOnly = options.readOnly
+    this.#options = options
+    this.#openEnvironment()
+  }
+
+  /** Throws SPOOL_ERR_CLOSED. */
+  db(name: DatabaseName): Db {
+    if (this.#closed) {
+      throw new SpoolError('SPOOL_ERR_CLOSED', 'the spool is closed', { file: this.path })
+    }
+    return this.#databases[name]
+  }
+
+  /** Writes what `writes` puts and removes in one transaction; resolves when it is on the disk. */
+  write(writes: () => void): Promise<unknown> {
+    return this.#root.batch(writes)
+  }
+
+  /** Entries of a database, as LMDB counts them. */
+  count(name: DatabaseName): number {
+    const { entryCount } = this.db(name).getStats() as { entryCount: number }
+    return entryCount
+  }
+
+  /**
+   * Counts bytes read through the map. Their pages belong to the page cache, yet they count as the
+   * process's memory until they are unmapped.
+   */
+  touched(bytes: number): void {
+    this.#touched += bytes
+  }
+
+  get wantsRemap(): boolean {
+    return this.#touched >= REMAP_BYTES && !this.#closed
+  }
+
+  /** Unmaps and maps the file again. Only while no write is under way; takes about a millisecond. */
+  remap(): void {
+    this.#touched = 0
+    // lmdb-js puts off the closing until promises of finished commits have been looked at; there is
+    // no commit under way, and no reader may meet a closed store, so it has to happen at once.
+    Object.defineProperty(this.#root, '_endWrites', { value: undefined })
+    void this.#root.close()
+    this.#openEnvironment()
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    await this.#root.close()
+  }
+
+  #openEnvironment(): void {
+    const { path, readOnly, mode, mapSize } = this.#options
+    const sizes = mapSize === undefined ? MAP_SIZES : [mapSize]
+    for (const [i, size] of sizes.entries()) {
+      const options: EnvironmentOptions = {
+        path,
+        readOnly,
+        // Only so does the commit's promise mean that the data is on the disk.
+        overlappingSync: false,
+        // The committer makes the transactions; each is one `batch`, which LMDB writes whole or not.
+        eventTurnBatching: false,
+        // The writing thread starts with the first operations of a batch, not after the event turn.
+        txnStartThreshold: 1,
+        batchStartThreshold: 1,
+        noSubdir: false,
+        encoding: 'binary',
+        keyEncoding: 'binary',
+        maxDbs: 16,
+        mapSize: size,
+        permissionsMode: mode,
+      }
+      try {
+        this.#root = open<Buffer, Buffer>(options)
+        break
+      } catch (cause) {
+        const last = i === sizes.length - 1
+        if (!last && /cannot allocate memory/i.test(String(cause))) continue
+        throw new SpoolError('SPOOL_ERR_OPEN', 'the spool cannot be opened', { file: path, cause })
+      }
+    }
+    const databases: Partial<Record<DatabaseName, Db>> = {}
+    for (const name of DATABASES) {
+      const db = this.#root.openDB<Buffer, Buffer>(name, {
+        encoding: 'binary',
+        keyEncoding: 'binary',
+      }) as Db | undefined
+      if (db === undefined) {
+        throw new SpoolError('SPOOL_ERR_OPEN', `the spool has no database ${name}`, { file: path })
+      }
+      databases[name] = db
+    }
+    this.#databases = databases as Record<DatabaseName, Db>
+  }
+
+  async #checkFormat(): Promise<void> {
+    const stored = this.db('state').get(STATE_FORMAT)
+    if (stored === undefined) {
+      await this.write(() => void this.db('state').put(STATE_FORMAT, pack(FORMAT_VERSION)))
+    } else if (unpack(stored) !== FORMAT_VERSION) {
+      throw new SpoolError('SPOOL_ERR_OPEN', `the spool has format ${String(unpack(stored))}`, {
+        file: this.path,
+        advice: `this version reads format ${FORMAT_VERSION}`,
+      })
+    }
+  }
+}
+
+/** Makes the files, with their mode before anything is in them. True if they are new. */
+async function makeFiles({ path, mode }: StoreOptions): Promise<boolean> {
+  let isNew = false
+  for (const name of ['data.mdb', 'lock.mdb']) {
+    const file = join(path, name)
+    const exists = await stat(file).then(
+      () => true,
+      () => false,
+    )
+    if (exists) continue
+    isNew = true
+    const handle = await openFile(file, 'a', mode)
+    await handle.chmod(mode)
+    await handle.close()
+  }
+  return isNew
+}
+
+/** Who may read a file may enter its directory. */
+function directoryMode(mode: number): number {
+  return mode | ((mode & 0o444) >> 2)
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const handle = await openFile(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}

@@ -1,0 +1,188 @@
+/** Storing messages: what one becomes in rows, prepared before its transaction begins. */
+import { type Bodies, Staged } from './bodies.js'
+import type { Transaction } from './committer.js'
+import { invalid } from './errors.js'
+import { type EventOptions, formatEvent } from './events.js'
+import { domainOf, encodeMeta, type MessageRecord, pairs, queueKey } from './layout.js'
+import type { NewMessage, SwapOutResult } from './message.js'
+import { formatId, type IdGenerator } from './message-id.js'
+import { type Envelope, validateMessage } from './validate.js'
+
+const EMPTY = Buffer.alloc(0)
+
+interface Row {
+  readonly id: Buffer
+  readonly meta: Buffer
+  readonly queue: Buffer
+  readonly event: Buffer | undefined
+}
+
+interface SharedBody {
+  readonly staged: Staged
+  readonly id: Buffer
+  /** Made here from the caller's bytes, so it is ours to discard. */
+  readonly ours: boolean
+  refs: number
+}
+
+/** Messages that are stored together: all or none. */
+export class Storing {
+  readonly results: SwapOutResult[] = []
+  readonly #rows: Row[] = []
+  readonly #bodies = new Map<Staged, SharedBody>()
+  readonly #store: Bodies
+  readonly #ids: IdGenerator
+  readonly #events: EventOptions | undefined
+  readonly #journal: string | null
+  readonly #now = Date.now()
+  #weight = 0
+
+  constructor(bodies: Bodies, ids: IdGenerator, events: EventOptions | undefined) {
+    this.#store = bodies
+    this.#ids = ids
+    this.#events = events
+    this.#journal = events?.journalOf('reception') ?? null
+  }
+
+  /** Bytes to be written. */
+  get weight(): number {
+    return this.#weight
+  }
+
+  /** Throws SPOOL_ERR_INVALID; then nothing is to be stored, and `giveUp` lets go of the bodies. */
+  async add(message: NewMessage): Promise<void> {
+    const envelope = validateMessage(message)
+    const given = message.body
+    if (given instanceof Staged) this.#add(envelope, given, false)
+    else if (!(given instanceof Uint8Array))
+      throw invalid('body', 'neither bytes nor a staged body')
+    else this.#add(envelope, await this.#store.stage(given), true)
+  }
+
+  /** As `add`, for bytes that need no staging. False when they do. */
+  addAtOnce(message: NewMessage): boolean {
+    const given = message?.body
+    if (!(given instanceof Uint8Array) || !this.#store.isSmall(given)) return false
+    this.#add(validateMessage(message), this.#store.inMemory(given), true)
+    return true
+  }
+
+  /** Within the transaction. */
+  write(tx: Transaction): void {
+    for (const { staged, id, refs } of this.#bodies.values()) {
+      this.#store.take(tx, staged, id)
+      if (refs > 1) tx.put('refs', id, refCount(refs))
+      tx.add('bodies', 1)
+      tx.add('bytes', staged.size)
+    }
+    const sec = Math.floor(this.#now / 1000)
+    const usec = (this.#now % 1000) * 1000
+    for (const { id, meta, queue, event } of this.#rows) {
+      tx.put('messages', id, meta)
+      tx.put('queue', queue, EMPTY)
+      if (event !== undefined) {
+        tx.log({ journal: this.#journal as string, sec, usec, payload: event })
+      }
+    }
+    tx.add('scheduled', this.#rows.length)
+  }
+
+  /** Nothing was stored: the caller's staged bodies are theirs again, ours are discarded. */
+  async giveUp(): Promise<void> {
+    for (const { staged, ours } of this.#bodies.values()) {
+      staged.state = 'free'
+      // Left to the next open when it cannot be written now.
+      if (ours) await staged.discard().catch(() => undefined)
+    }
+  }
+
+  #add(envelope: Envelope, staged: Staged, ours: boolean): void {
+    const ids = envelope.rcptto.map(() => this.#ids.next(this.#now))
+    const body = this.#share(staged, ids, ours)
+    const { nextAttempt = this.#now } = envelope
+    const base: Omit<MessageRecord, 'rcptto'> = {
+      state: 'queued',
+      size: staged.size,
+      body: body.id,
+      sha256: staged.digest,
+      mailfrom: envelope.mailfrom,
+      created: this.#now,
+      nextAttempt,
+      retries: 0,
+      version: 1,
+      batchId: envelope.batchId,
+      connectionId: envelope.connectionId,
+      protocol: envelope.protocol,
+      bindingGroup: envelope.bindingGroup,
+      binding: envelope.binding,
+      retention: envelope.retention,
+      peer: envelope.peer,
+      conn: pairs(envelope.context.conn),
+      mess: pairs(envelope.context.mess),
+    }
+    const texts: string[] = []
+    for (const [i, rcptto] of envelope.rcptto.entries()) {
+      const id = ids[i] as Buffer
+      const text = formatId(id)
+      texts.push(text)
+      const meta = encodeMeta({ ...base, rcptto })
+      const queue = queueKey(envelope.binding, domainOf(rcptto), nextAttempt, id)
+      const event = this.#event(text, envelope, rcptto, staged.size)
+      this.#rows.push({ id, meta, queue, event })
+      this.#weight += meta.length + queue.length + (event?.length ?? 0)
+    }
+    this.results.push({
+      result: 'complete',
+      ids: texts,
+      size: staged.size,
+      sha256: staged.sha256,
+    })
+  }
+
+  #share(staged: Staged, ids: readonly Buffer[], ours: boolean): SharedBody {
+    let body = this.#bodies.get(staged)
+    if (body === undefined) {
+      if (staged.owner !== this.#store) throw invalid('body', 'staged in another spool')
+      if (staged.state !== 'free') throw invalid('body', `the staged body is ${staged.state}`)
+      staged.state = 'taken'
+      const id = 'stored' in staged.place ? staged.place.stored : (ids[0] as Buffer)
+      body = { staged, id, ours, refs: 0 }
+      this.#bodies.set(staged, body)
+      if ('buffer' in staged.place) this.#weight += staged.size
+    }
+    body.refs += ids.length
+    return body
+  }
+
+  #event(id: string, envelope: Envelope, rcptto: string, size: number): Buffer | undefined {
+    if (this.#events === undefined || this.#journal === null) return undefined
+    return formatEvent(
+      {
+        type: 'reception',
+        time: this.#now,
+        id,
+        batchId: envelope.batchId,
+        connectionId: envelope.connectionId,
+        mailfrom: envelope.mailfrom,
+        rcptto,
+        size,
+        protocol: envelope.protocol,
+        bindingGroup: envelope.bindingGroup,
+        binding: envelope.binding,
+        peer: envelope.peer,
+        context: (dictionary, key) => {
+          const entries = envelope.context[dictionary]
+          return Object.hasOwn(entries, key) ? entries[key] : undefined
+        },
+      },
+      this.#events,
+    )
+  }
+}
+
+/** A row of `refs`. */
+export function refCount(refs: number): Buffer {
+  const bytes = Buffer.allocUnsafe(4)
+  bytes.writeUInt32BE(refs)
+  return bytes
+}
