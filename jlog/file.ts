@@ -206,8 +206,14 @@ export class JournalFile {
 
   /** The file's size now, in bytes. */
   size(): number {
+    return this.stat().size
+  }
+
+  /** Size now, and how many names the file has: 0 once it was removed, or replaced by another. */
+  stat(): { size: number; links: number } {
     try {
-      return fstatSync(this.#fd).size
+      const { size, nlink } = fstatSync(this.#fd)
+      return { size, links: nlink }
     } catch (cause) {
       throw this.#failure('read', 'cannot stat', cause)
     }

@@ -1,0 +1,168 @@
+/**
+ * Appending by way of the pre-commit buffer: records are collected there, and go to the segment when the next ones do
+ * not fit, on flush and on close. What is larger than the buffer goes to the segment directly, after what is pending.
+ * Every call but `sync` and `close` is made between the appender's `begin` and `release`, and leaves it so.
+ */
+import type { Append, Group } from './append-queue.js'
+import { SAFETY } from './format.js'
+import type { LogId } from './log-id.js'
+import { PreCommit } from './pre-commit.js'
+import type { Piece, RecordEncoder } from './record-encoder.js'
+import type { SegmentAppender } from './segment-appender.js'
+
+export class PreCommitStage {
+  readonly #appender: SegmentAppender
+  readonly #preCommit: PreCommit
+
+  private constructor(appender: SegmentAppender, preCommit: PreCommit) {
+    this.#appender = appender
+    this.#preCommit = preCommit
+  }
+
+  /**
+   * Moves to the segment what a dead writer left in the buffer, and gives the buffer the capacity asked for.
+   * @returns null when the journal has no pre-commit buffer
+   */
+  static async open(appender: SegmentAppender, capacity?: number): Promise<PreCommitStage | null> {
+    const { dir, hdrMagic, fileMode } = appender
+    let preCommit = await PreCommit.open(dir, hdrMagic, fileMode)
+    try {
+      if (preCommit.records > 0) await recover(appender, preCommit)
+      if (capacity !== undefined && capacity !== preCommit.capacity) {
+        preCommit = await PreCommit.resize(dir, hdrMagic, preCommit, capacity)
+      }
+      if (preCommit.capacity === 0) {
+        await preCommit.close()
+        return null
+      }
+      if (appender.place.marker === 0) preCommit.segmentEndsWith(null)
+      return new PreCommitStage(appender, preCommit)
+    } catch (error) {
+      await preCommit.close()
+      throw error
+    }
+  }
+
+  /** Records that wait in the buffer. */
+  get records(): number {
+    return this.#preCommit.records
+  }
+
+  /** Appends a group. @returns each append's first id, in order */
+  async write(group: Group, encoder: RecordEncoder): Promise<LogId[]> {
+    const ids: LogId[] = []
+    let at = 0
+    for (const append of group.appends) {
+      if (group.chunk === null) {
+        ids.push(await this.#large(append, encoder))
+      } else {
+        const bytes = group.chunk.bytes.subarray(at, at + append.bytes)
+        at += append.bytes
+        ids.push(await this.#small(bytes, append.records.length))
+      }
+    }
+    await this.#preCommit.store(this.#durable)
+    return ids
+  }
+
+  /** Moves what is pending to the segment, and on to the next segment when that one is full. */
+  async flush(): Promise<void> {
+    const preCommit = this.#preCommit
+    if (preCommit.records === 0) return
+    // The file must hold all that is moved: whoever finds the move half done compares with the file.
+    await preCommit.store(this.#durable)
+    await this.#append([preCommit.pending], preCommit.pending.length, preCommit.records)
+    preCommit.segmentEndsWith(preCommit.pending)
+    if (this.#durable) await this.#appender.sync()
+    await preCommit.clear(this.#durable)
+    await this.#rollIfFull()
+  }
+
+  async sync(): Promise<void> {
+    await this.#preCommit.sync()
+  }
+
+  async close(): Promise<void> {
+    await this.#preCommit.close()
+  }
+
+  get #durable(): boolean {
+    return this.#appender.meta.safety === SAFETY.safe
+  }
+
+  async #small(bytes: Buffer, records: number): Promise<LogId> {
+    const preCommit = this.#preCommit
+    if (!preCommit.mayHold(bytes)) await this.flush()
+    const { log, marker } = this.#appender.place
+    const first = { log, marker: marker + preCommit.records + 1 }
+    if (preCommit.mayHold(bytes)) {
+      preCommit.put(bytes)
+    } else {
+      await this.#append([bytes], bytes.length, records)
+      preCommit.segmentEndsWith(bytes)
+      await this.#rollIfFull()
+    }
+    return first
+  }
+
+  async #large(append: Append, encoder: RecordEncoder): Promise<LogId> {
+    await this.flush()
+    const place = this.#appender.place
+    try {
+      for (const { buffers, bytes, records } of encoder.pieces(append.records, append.time)) {
+        await this.#appender.append(buffers, bytes, records)
+        this.#preCommit.segmentEndsWith(lastOf({ buffers, bytes, records }))
+      }
+    } catch (error) {
+      await this.#appender.cutBack(place)
+      throw error
+    }
+    await this.#rollIfFull()
+    return { log: place.log, marker: place.marker + 1 }
+  }
+
+  async #append(buffers: Buffer[], bytes: number, records: number): Promise<void> {
+    const place = this.#appender.place
+    try {
+      await this.#appender.append(buffers, bytes, records)
+    } catch (error) {
+      await this.#appender.cutBack(place)
+      throw error
+    }
+  }
+
+  async #rollIfFull(): Promise<void> {
+    if (!this.#appender.full) return
+    await this.#appender.roll()
+    await this.#appender.begin()
+    if (this.#appender.place.marker === 0) this.#preCommit.segmentEndsWith(null)
+  }
+}
+
+async function recover(appender: SegmentAppender, preCommit: PreCommit): Promise<void> {
+  const { pending, records } = preCommit
+  const place = appender.place
+  const there = await preCommit.alreadyInSegment(place.offset, (offset, length) =>
+    appender.read(offset, length),
+  )
+  if (there.bytes < pending.length) {
+    const rest = pending.subarray(there.bytes)
+    try {
+      await appender.append([rest], rest.length, records - there.records)
+    } catch (error) {
+      await appender.cutBack(place)
+      throw error
+    }
+  }
+  preCommit.segmentEndsWith(pending)
+  // The bytes may be a dead writer's that no sync has covered: only when they are on the disk is the buffer emptied.
+  await appender.sync(true)
+  await preCommit.clear(true)
+}
+
+/** A piece that is one uncopied record has header and payload in two buffers, and is larger than any buffer compares. */
+function lastOf({ buffers }: Piece): Buffer | undefined {
+  return buffers.length === 1
+    ? Buffer.from(buffers[0]!.buffer, buffers[0]!.byteOffset, buffers[0]!.byteLength)
+    : undefined
+}

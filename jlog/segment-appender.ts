@@ -1,0 +1,418 @@
+/**
+ * The end of the journal: the segment being written, its lock, and the roll to the next one.
+ *
+ * Between `begin` and `release` this holds the segment's lock, knows that the segment is the one being written, that
+ * it ends with a complete record, and how many records it holds, whoever wrote them. What is appended there stands
+ * whole and in order, or (after a failure) not at all, as far as the disk lets one cut it back.
+ */
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { JlogError } from './errors.js'
+import { errnoOf, INDEX_FILE_ERRORS, JournalFile, type LockOptions, syncDirectory } from './file.js'
+import {
+  headerBytes,
+  INDEX_ENTRY_BYTES,
+  indexFile,
+  METASTORE_FILE,
+  type Metastore,
+  SAFETY,
+  segmentFile,
+} from './format.js'
+import { listJournal } from './journal-directory.js'
+import type { LogId } from './log-id.js'
+import { MetastoreFile } from './metastore.js'
+import { quarantineRange } from './quarantine.js'
+import { walkSegment } from './segment.js'
+import { recordsFollow } from './torn-tail.js'
+
+export const LAST_SEGMENT = 0xffffffff
+/** Finished segments whose sync has not ended yet; with more of them, writing waits for the disk. */
+const MOST_RETIRING = 16
+/** A segment larger than this is counted from its index, as far as that goes. */
+const COUNT_FROM_INDEX_BYTES = 8 * 1024 * 1024
+/** After this long of taking the lock again and again it is left free for a moment, for others to take. */
+const BREATH_EVERY_MS = 50
+const BREATH_MS = 2
+
+export interface AppenderOptions extends LockOptions {
+  /** Mode of new segments, less the umask. Default: the metastore's. */
+  readonly fileMode?: number
+}
+
+/** A place in the journal: after record `marker` of segment `log`, at byte `offset`. */
+export interface Place extends LogId {
+  readonly offset: number
+}
+
+export class SegmentAppender {
+  readonly dir: string
+  readonly hdrMagic: number
+  readonly #metastore: MetastoreFile
+  /** Mode of new files, less the umask. */
+  readonly fileMode: number
+  readonly #lockOptions: LockOptions
+  /** Syncs of finished segments and of the directory that are under way. */
+  readonly #retiring = new Set<Promise<void>>()
+  /** The first sync that failed. None after it is believed. */
+  #syncFailure: unknown = null
+  #meta: Metastore
+  #file: JournalFile | null = null
+  #log = 0
+  /** Where the last complete record ends, as far as we know. */
+  #end = 0
+  /** Records up to there. */
+  #count = 0
+  /** Bytes of ours in the current segment that no sync has covered. */
+  #dirty: boolean = false
+  #contended: boolean = false
+  #lastBreath = 0
+  #releasedAt = 0
+
+  private constructor(
+    dir: string,
+    metastore: MetastoreFile,
+    meta: Metastore,
+    options: AppenderOptions,
+  ) {
+    this.dir = dir
+    this.hdrMagic = meta.hdrMagic
+    this.#metastore = metastore
+    this.#meta = meta
+    this.fileMode = options.fileMode ?? 0o640
+    this.#lockOptions = options.timeout === undefined ? {} : { timeout: options.timeout }
+  }
+
+  /** @throws JlogError JLOG_ERR_OPEN, JLOG_ERR_NOTDIR, JLOG_ERR_META_OPEN */
+  static async open(dir: string, options: AppenderOptions = {}): Promise<SegmentAppender> {
+    const { segments } = await listJournal(dir)
+    const metastore = await MetastoreFile.open(dir)
+    try {
+      const fileMode = options.fileMode ?? (await stat(join(dir, METASTORE_FILE))).mode & 0o666
+      const meta = metastore.read()
+      const appender = new SegmentAppender(dir, metastore, meta, { ...options, fileMode })
+      // A crash between the creation of a segment and the note of it: the highest segment is the one to write.
+      const highest = segments.at(-1) ?? 0
+      if (highest > meta.storageLog) await metastore.advance(meta.storageLog, highest)
+      return appender
+    } catch (error) {
+      await metastore.close()
+      throw error
+    }
+  }
+
+  /** The metastore as it was at the last `begin`. */
+  get meta(): Metastore {
+    return this.#meta
+  }
+
+  /** Where the next record goes. Right between `begin` and `release`. */
+  get place(): Place {
+    return { log: this.#log, marker: this.#count, offset: this.#end }
+  }
+
+  /** Path of the current segment. */
+  get path(): string {
+    return join(this.dir, segmentFile(this.#log))
+  }
+
+  /** Has the current segment reached the size at which it is finished? */
+  get full(): boolean {
+    return this.#end >= this.#meta.unitLimit
+  }
+
+  /** `begin` without any waiting, for when nobody else has been here; false: use `begin`. */
+  tryBegin(): boolean {
+    const file = this.#file
+    if (file === null || this.#contended || this.#syncFailure !== null) return false
+    const now = performance.now()
+    if (now - this.#releasedAt >= BREATH_MS) this.#lastBreath = now
+    else if (now - this.#lastBreath > BREATH_EVERY_MS) return false
+    if (!file.tryLock()) {
+      this.#contended = true
+      return false
+    }
+    try {
+      this.#meta = this.#metastore.read()
+      if (this.#meta.storageLog === this.#log && !this.full) {
+        const { size, links } = file.stat()
+        if (size === this.#end && links > 0) return true
+      }
+    } catch (error) {
+      file.unlock()
+      throw error
+    }
+    file.unlock()
+    return false
+  }
+
+  /**
+   * Takes the lock on the segment being written, follows other writers to it, counts what they appended, cuts off (into
+   * quarantine) what a dead one left half done, and rolls when the segment is full already (unless `evenIfFull`).
+   */
+  async begin(options: { readonly evenIfFull?: boolean } = {}): Promise<void> {
+    await this.#breathe()
+    for (;;) {
+      this.#throwSyncFailure()
+      this.#meta = this.#metastore.read()
+      const file = await this.#openSegment(this.#meta.storageLog)
+      if (!file.tryLock()) {
+        this.#contended = true
+        await file.lock(this.#lockOptions)
+      }
+      try {
+        if (await this.#settle(file, options.evenIfFull ?? false)) return
+      } catch (error) {
+        this.#retire()
+        throw error
+      }
+      this.release()
+    }
+  }
+
+  /** Under the lock: true when records can be appended to this segment. */
+  async #settle(file: JournalFile, evenIfFull: boolean): Promise<boolean> {
+    this.#meta = this.#metastore.read()
+    if (this.#meta.storageLog !== this.#log) return false
+    const { size, links } = file.stat()
+    if (links === 0) {
+      this.#retire()
+      return false
+    }
+    if (size !== this.#end) {
+      if (this.#count > 0) this.#contended = true
+      if (!(await this.#catchUp(file, size))) {
+        await this.roll()
+        return false
+      }
+    }
+    if (!this.full || evenIfFull) return true
+    await this.roll()
+    return false
+  }
+
+  /**
+   * Appends whole records at `place`. A failure may leave part of them there: see `cutBack`.
+   * @throws JlogError JLOG_ERR_FILE_WRITE
+   */
+  async append(buffers: readonly Uint8Array[], bytes: number, records: number): Promise<void> {
+    const file = this.#file!
+    this.#dirty = true
+    if (buffers.length === 1) await file.write(buffers[0]!, this.#end)
+    else await file.writeAll(buffers, this.#end)
+    this.#end += bytes
+    this.#count += records
+  }
+
+  /** Takes back what was appended since `place`, as far as the disk allows; the next opener sees to the rest. */
+  async cutBack(place: Place): Promise<void> {
+    const file = this.#file
+    if (file === null || place.log !== this.#log) return
+    this.#end = place.offset
+    this.#count = place.marker
+    try {
+      if (file.size() > place.offset) await file.truncate(place.offset)
+    } catch {
+      // What cannot be cut is a torn tail to the next opener, or whole records that nobody was promised.
+    }
+  }
+
+  /** Bytes of the current segment, for comparing what stands there. */
+  read(offset: number, length: number): Promise<Buffer> {
+    return this.#file!.read(offset, length)
+  }
+
+  /**
+   * Finishes the current segment and makes the next the one being written, unless another writer did.
+   * Afterwards the lock is free and `begin` is needed.
+   * @throws JlogError JLOG_ERR_NOT_SUPPORTED after segment ffffffff
+   */
+  async roll(): Promise<void> {
+    const file = this.#file!
+    try {
+      if (this.#log === LAST_SEGMENT) {
+        throw new JlogError('JLOG_ERR_NOT_SUPPORTED', 'the last possible segment is full', {
+          file: file.path,
+          segment: this.#log,
+          advice: 'make a new journal; numbers of segments end at ffffffff',
+        })
+      }
+      const durable = this.#meta.safety === SAFETY.safe
+      if (durable) await this.sync()
+      const next = this.#log + 1
+      let created: JournalFile | undefined
+      await this.#metastore.advance(this.#log, next, async () => {
+        created = await this.#createSegment(next, durable)
+      })
+      this.#retire()
+      if (created) this.#adopt(created, next)
+    } finally {
+      file.unlock()
+    }
+    await this.#boundRetiring()
+  }
+
+  release(): void {
+    this.#file?.unlock()
+    this.#releasedAt = performance.now()
+  }
+
+  /**
+   * Everything appended to the current segment is durable after this.
+   * @param foreign also what others appended and may not have synced
+   */
+  async sync(foreign = false): Promise<void> {
+    this.#throwSyncFailure()
+    if (!this.#dirty && !foreign) return
+    this.#dirty = false
+    try {
+      await this.#file!.sync()
+    } catch (error) {
+      this.#syncFailure ??= error
+      throw error
+    }
+  }
+
+  /** Everything ever appended is durable after this, and found again: segments, directory and metastore. */
+  async syncAll(): Promise<void> {
+    await this.#retired()
+    await this.sync()
+    await this.#metastore.sync()
+  }
+
+  /** Syncs and closes everything. */
+  async close(): Promise<void> {
+    try {
+      await this.syncAll()
+    } finally {
+      await this.#file?.close()
+      this.#file = null
+      await this.#metastore.close()
+    }
+  }
+
+  /** Closes everything as it is, after a failure. */
+  async abandon(): Promise<void> {
+    await Promise.allSettled(this.#retiring)
+    await this.#file?.close()
+    this.#file = null
+    await this.#metastore.close()
+  }
+
+  async #openSegment(log: number): Promise<JournalFile> {
+    const current = this.#file
+    if (current !== null) {
+      if (log === this.#log) return current
+      this.#retire()
+      await this.#boundRetiring()
+    }
+    const path = join(this.dir, segmentFile(log))
+    const file = await JournalFile.open(path, { write: true }).catch((error: unknown) => {
+      if (errnoOf(error) !== 'ENOENT') throw error
+      return this.#createSegment(log, true)
+    })
+    return this.#adopt(file, log)
+  }
+
+  #adopt(file: JournalFile, log: number): JournalFile {
+    this.#file = file
+    this.#log = log
+    this.#end = 0
+    this.#count = 0
+    this.#dirty = false
+    return file
+  }
+
+  async #createSegment(log: number, durable: boolean): Promise<JournalFile> {
+    const file = await JournalFile.open(join(this.dir, segmentFile(log)), { create: this.fileMode })
+    // A segment that a power cut takes away was not promised to anybody below safety 2, until `syncAll`.
+    if (durable) await syncDirectory(this.dir)
+    else this.#inBackground(syncDirectory(this.dir))
+    return file
+  }
+
+  /** Under the lock: goes over what others appended. @returns false when records stand behind damage */
+  async #catchUp(file: JournalFile, size: number): Promise<boolean> {
+    if (size < this.#end) {
+      this.#end = 0
+      this.#count = 0
+    }
+    if (this.#count === 0 && size > COUNT_FROM_INDEX_BYTES) await this.#startFromIndex(file, size)
+    const walk = await walkSegment(file, this.#end, size, this.hdrMagic)
+    this.#end = walk.at
+    this.#count += walk.records
+    if (walk.stop === 'end') return true
+    if (await recordsFollow(file, walk.at, size, this.hdrMagic)) return false
+    await quarantineRange(this.dir, this.#log, walk.at, size)
+    await file.truncate(walk.at)
+    await file.sync()
+    return true
+  }
+
+  /** Begins the count at the last record that the segment's index knows, if that is where a record stands. */
+  async #startFromIndex(file: JournalFile, size: number): Promise<void> {
+    let index: JournalFile
+    try {
+      index = await JournalFile.open(join(this.dir, indexFile(this.#log)), {
+        errors: INDEX_FILE_ERRORS,
+      })
+    } catch {
+      return
+    }
+    try {
+      const entries = Math.floor(index.size() / INDEX_ENTRY_BYTES)
+      if (entries < 2) return
+      const last = await index.read((entries - 2) * INDEX_ENTRY_BYTES, 2 * INDEX_ENTRY_BYTES)
+      const before = Number(last.readBigUInt64LE(0))
+      const at = Number(last.readBigUInt64LE(INDEX_ENTRY_BYTES))
+      if (!(before < at && at + headerBytes(this.hdrMagic) <= size)) return
+      const walk = await walkSegment(file, before, at, this.hdrMagic)
+      if (walk.stop !== 'end' || walk.records !== 1) return
+      this.#end = at
+      this.#count = entries - 1
+    } finally {
+      await index.close()
+    }
+  }
+
+  /** Leaves the current segment: what no sync has covered is synced in the background, then it is closed. */
+  #retire(): void {
+    const file = this.#file
+    if (file === null) return
+    const dirty = this.#dirty
+    this.#file = null
+    this.#dirty = false
+    file.unlock()
+    this.#inBackground((dirty ? file.sync() : Promise.resolve()).finally(() => file.close()))
+  }
+
+  #inBackground(work: Promise<void>): void {
+    const guarded = work
+      .catch((error: unknown) => {
+        this.#syncFailure ??= error
+      })
+      .finally(() => this.#retiring.delete(guarded))
+    this.#retiring.add(guarded)
+  }
+
+  async #boundRetiring(): Promise<void> {
+    while (this.#retiring.size > MOST_RETIRING) await Promise.race(this.#retiring)
+  }
+
+  async #retired(): Promise<void> {
+    while (this.#retiring.size > 0) await Promise.all(this.#retiring)
+    this.#throwSyncFailure()
+  }
+
+  #throwSyncFailure(): void {
+    if (this.#syncFailure !== null) throw this.#syncFailure
+  }
+
+  /** Leaves the lock free for a moment, when others want it or may: nobody can queue for a lock. */
+  async #breathe(): Promise<void> {
+    const now = performance.now()
+    if (now - this.#releasedAt < BREATH_MS) await delay(BREATH_MS)
+    this.#lastBreath = performance.now()
+    this.#contended = false
+  }
+}

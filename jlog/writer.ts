@@ -1,0 +1,401 @@
+/**
+ * Writing to a journal: appends from any number of callers, put together into few writes and few syncs.
+ *
+ * Promises: an append settles only once its records are as safe as the journal's safety says, and with the ids that
+ * readers will see. The records of one call stand together, in order, in one segment; calls stand in the order in
+ * which they were made. After a failed write or sync nothing more is acknowledged until the journal is opened again.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { Append, AppendQueue, type Group } from './append-queue.js'
+import { JlogError } from './errors.js'
+import { SAFETY } from './format.js'
+import type { LogId } from './log-id.js'
+import { PreCommitStage } from './pre-commit-stage.js'
+import { type AppendRecord, assertTime, RecordEncoder, type RecordTime } from './record-encoder.js'
+import { SegmentAppender } from './segment-appender.js'
+
+export interface WriterOptions {
+  /** Mode of new files, less the umask. Default: the metastore's. */
+  readonly fileMode?: number
+  /** Makes the pre-commit buffer one of so many bytes, 0 for none. Default: as it is. */
+  readonly preCommit?: number
+  /** Bytes that appends may hold while they wait; one that would exceed it is refused. Default 256 MiB. */
+  readonly maxPendingBytes?: number
+  /** Milliseconds that an append waits for another process to free the segment. Default 30 s. */
+  readonly lockTimeout?: number
+}
+
+export interface AppendedBatch {
+  readonly first: LogId
+  readonly last: LogId
+  readonly count: number
+}
+
+const DEFAULT_MAX_PENDING_BYTES = 256 * 1024 * 1024
+/** Above this share of `maxPendingBytes`, `ready` waits. */
+const READY_SHARE = 1 / 8
+
+/**
+ * Opens a journal for appending. Any number of writers, of any number of processes and libjlog's among them, may have
+ * it open, unless it has a pre-commit buffer: that is for one at a time.
+ *
+ * What a dead writer left is put right first: an incomplete record at the end goes into a file
+ * `<segment>.torn-<n>` beside the segment, and pending pre-commit records go to the segment.
+ * @throws JlogError JLOG_ERR_OPEN, JLOG_ERR_NOTDIR, JLOG_ERR_META_OPEN, JLOG_ERR_PRE_COMMIT_OPEN, JLOG_ERR_LOCK,
+ *   JLOG_ERR_NOT_SUPPORTED (unknown compression)
+ */
+export function openWriter(dir: string, options: WriterOptions = {}): Promise<JournalWriter> {
+  return JournalWriter.open(dir, options)
+}
+
+export class JournalWriter {
+  readonly #appender: SegmentAppender
+  readonly #encoder: RecordEncoder
+  readonly #queue: AppendQueue
+  readonly #stage: PreCommitStage | null
+  readonly #maxPending: number
+  readonly #readyAt: number
+  #pump: Promise<void> | null = null
+  #readyWaiters: (() => void)[] = []
+  #closing: Promise<void> | null = null
+  #failure: JlogError | null = null
+
+  private constructor(
+    appender: SegmentAppender,
+    encoder: RecordEncoder,
+    stage: PreCommitStage | null,
+    options: WriterOptions,
+  ) {
+    this.#appender = appender
+    this.#encoder = encoder
+    this.#stage = stage
+    this.#queue = new AppendQueue(encoder)
+    this.#maxPending = options.maxPendingBytes ?? DEFAULT_MAX_PENDING_BYTES
+    this.#readyAt = this.#maxPending * READY_SHARE
+  }
+
+  /** See `openWriter`. */
+  static async open(dir: string, options: WriterOptions): Promise<JournalWriter> {
+    const { fileMode, lockTimeout } = options
+    const appender = await SegmentAppender.open(dir, {
+      ...(fileMode === undefined ? {} : { fileMode }),
+      ...(lockTimeout === undefined ? {} : { timeout: lockTimeout }),
+    })
+    try {
+      const encoder = new RecordEncoder(appender.hdrMagic)
+      // Before any roll: a dead writer's flush is to be found at the end of the segment it was made to.
+      await appender.begin({ evenIfFull: true })
+      try {
+        const stage = await PreCommitStage.open(appender, options.preCommit)
+        return new JournalWriter(appender, encoder, stage, options)
+      } finally {
+        appender.release()
+      }
+    } catch (error) {
+      await appender.abandon()
+      throw error
+    }
+  }
+
+  /**
+   * Null, or why this writer takes no more appends: a write or sync failed. What was acknowledged stands; what was
+   * not may or may not. Close it and open another, which starts from what the disk says.
+   */
+  get failure(): JlogError | null {
+    return this.#failure
+  }
+
+  /** Bytes held by appends that have not settled yet, about. */
+  get pendingBytes(): number {
+    return this.#queue.pendingBytes
+  }
+
+  /**
+   * Appends one record. Many at a time are put together into one write, and one sync where the safety asks for it.
+   *
+   * The journal's safety says when the promise settles. 0 (unsafe) and 1 (almost safe): once the record is written to
+   * the segment; it survives the death of this process, but until `sync`, or the end of the segment, not a power cut.
+   * 2 (safe): once it is on the disk, by fdatasync. (0 and 1 differ for libjlog and for checkpoints only.)
+   *
+   * A caller that does not wait for the promises awaits `ready()` between appends instead, so that no more than
+   * `maxPendingBytes` are pending. Bytes given must not be changed until the promise settles.
+   * @param time of the record; default: now, to the millisecond
+   * @returns its id, as readers will see it
+   * @throws JlogError JLOG_ERR_FILE_WRITE: not written, or not known to be; see `failure`. JLOG_ERR_LOCK: another
+   *   process holds the segment. JLOG_ERR_ILLEGAL_WRITE: closed, too much pending, or nothing that can be a record
+   */
+  append(payload: Uint8Array | string, time?: RecordTime): Promise<LogId> {
+    return new Promise((resolve, reject) => {
+      if (time !== undefined) assertTime(time)
+      this.#enqueue([payload], time, resolve, reject)
+    })
+  }
+
+  /**
+   * Appends many records with nothing between them, in one segment, also when that makes the segment larger than its
+   * limit. For the rest as `append`; records without a time of their own get the same one.
+   * @throws JlogError as `append`; JLOG_ERR_ILLEGAL_WRITE for an empty batch
+   */
+  appendBatch(records: readonly AppendRecord[]): Promise<AppendedBatch> {
+    return new Promise((resolve, reject) => {
+      const count = records.length
+      if (count === 0) throw new JlogError('JLOG_ERR_ILLEGAL_WRITE', 'a batch without records')
+      const settle = (first: LogId) => {
+        resolve({ first, last: { log: first.log, marker: first.marker + count - 1 }, count })
+      }
+      this.#enqueue(records, undefined, settle, reject)
+    })
+  }
+
+  /** Settles when the pending appends leave room for more: at once, mostly. Never rejects. */
+  async ready(): Promise<void> {
+    if (this.#queue.pendingBytes <= this.#readyAt) return
+    await new Promise<void>((resolve) => this.#readyWaiters.push(resolve))
+  }
+
+  /**
+   * Id of the last complete record, whoever wrote it (marker 0 when the segment has none), after the appends made
+   * before this. Records in the pre-commit buffer count: it is the id that they will have.
+   */
+  end(): Promise<LogId> {
+    return this.#operation(async () => {
+      await this.#appender.begin()
+      const { log, marker } = this.#appender.place
+      this.#appender.release()
+      return { log, marker: marker + (this.#stage?.records ?? 0) }
+    })
+  }
+
+  /** Everything appended before this is durable after it, whatever the safety. */
+  sync(): Promise<void> {
+    return this.#operation(async () => {
+      await this.#stage?.sync()
+      await this.#appender.syncAll()
+    })
+  }
+
+  /** Moves the records of the pre-commit buffer to the segment, where readers see them. */
+  flush(): Promise<void> {
+    return this.#operation(() => this.#flushStage())
+  }
+
+  /** Writes what is pending, flushes, syncs and closes. Idempotent; appends made after it are refused. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    try {
+      if (this.#failure === null) await this.#queued(() => this.#flushStage())
+      await this.#pump
+      await this.#stage?.close()
+      if (this.#failure === null) await this.#appender.close()
+    } finally {
+      await this.#pump
+      await this.#stage?.close()
+      await this.#appender.abandon()
+    }
+  }
+
+  async #flushStage(): Promise<void> {
+    if (this.#stage === null || this.#stage.records === 0) return
+    await this.#appender.begin()
+    try {
+      await this.#stage.flush()
+    } finally {
+      this.#appender.release()
+    }
+  }
+
+  #enqueue(
+    records: readonly AppendRecord[],
+    time: RecordTime | undefined,
+    resolve: (first: LogId) => void,
+    reject: (error: unknown) => void,
+  ): void {
+    this.#assertOpen()
+    const bound = this.#encoder.bound(records)
+    const pending = this.#queue.pendingBytes
+    if (pending > 0 && pending + bound > this.#maxPending) {
+      throw new JlogError(
+        'JLOG_ERR_ILLEGAL_WRITE',
+        `${pending} bytes of appends are pending already`,
+        {
+          file: this.#appender.dir,
+          advice: 'wait for them, or for ready(), before appending more',
+        },
+      )
+    }
+    this.#queue.push(new Append(records, time ?? now(), bound, resolve, reject))
+    this.#start()
+  }
+
+  #operation<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      this.#assertOpen()
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    return this.#queued(work)
+  }
+
+  /** Runs `work` after everything queued before it and before everything queued later. */
+  #queued<T>(work: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const run = async () => {
+        try {
+          resolve(await work())
+        } catch (error) {
+          this.#noteFailure(error)
+          reject(error)
+        }
+      }
+      this.#queue.push({ run, reject })
+      this.#start()
+    })
+  }
+
+  #assertOpen(): void {
+    if (this.#failure !== null) throw this.#stopped(this.#failure)
+    if (this.#closing !== null) {
+      throw new JlogError('JLOG_ERR_ILLEGAL_WRITE', 'the writer is closed', {
+        file: this.#appender.dir,
+      })
+    }
+  }
+
+  #stopped(cause: unknown): JlogError {
+    return new JlogError(
+      'JLOG_ERR_FILE_WRITE',
+      'this writer stopped after a failed write or sync',
+      {
+        file: this.#appender.dir,
+        advice: 'close it and open another',
+        cause,
+      },
+    )
+  }
+
+  #start(): void {
+    this.#pump ??= this.#run().finally(() => {
+      this.#pump = null
+      if (!this.#queue.empty) this.#start()
+    })
+  }
+
+  /** Takes groups and operations, one after the other, until there are none. Never rejects. */
+  async #run(): Promise<void> {
+    for (;;) {
+      // The callers that are about to append have this turn to do so, and share the write.
+      if (!this.#queue.pressing) await nextTurn()
+      const next = this.#queue.take()
+      if (next === undefined) return
+      if (!('appends' in next)) {
+        await next.run()
+        continue
+      }
+      try {
+        await this.#commit(next)
+      } catch (error) {
+        this.#noteFailure(error)
+        // Part of a group may be in the segment by way of the buffer; only the disk knows which.
+        if (this.#stage !== null) this.#failure ??= this.#stopped(error)
+        for (const append of next.appends) append.reject(error)
+      }
+      this.#queue.done(next)
+      if (this.#failure !== null) this.#refuseWaiting()
+      this.#wakeReady()
+    }
+  }
+
+  /** Writes a group, makes it as safe as the journal asks for, and settles its promises. */
+  async #commit(group: Group): Promise<void> {
+    const appender = this.#appender
+    if (!appender.tryBegin()) await appender.begin()
+    let ids: LogId[] | null = null
+    let rollFailure: unknown
+    const first = appender.place
+    const { safety, unitLimit } = appender.meta
+    this.#queue.limitGroups(unitLimit / 2)
+    try {
+      if (this.#stage === null) await this.#write(group)
+      else ids = await this.#stage.write(group, this.#encoder)
+      if (appender.full) {
+        if (safety === SAFETY.safe) await appender.sync()
+        // The records stand; that the next segment cannot be made is the next append's trouble.
+        await appender.roll().catch((error: unknown) => {
+          rollFailure = error
+        })
+      }
+    } finally {
+      appender.release()
+    }
+    if (safety === SAFETY.safe) await appender.sync()
+    settle(group, first, ids)
+    this.#noteFailure(rollFailure)
+  }
+
+  async #write(group: Group): Promise<void> {
+    const appender = this.#appender
+    const place = appender.place
+    try {
+      if (group.chunk === null) {
+        for (const append of group.appends) await this.#writePieces(append)
+        return
+      }
+      let records = 0
+      for (const append of group.appends) records += append.records.length
+      const { bytes, used } = group.chunk
+      const writing = appender.append([bytes.subarray(0, used)], used, records)
+      this.#queue.refill()
+      await writing
+    } catch (error) {
+      await appender.cutBack(place)
+      throw error
+    }
+  }
+
+  async #writePieces(append: Append): Promise<void> {
+    const pieces = this.#encoder.pieces(append.records, append.time)
+    let writing = Promise.resolve()
+    try {
+      for (const { buffers, bytes, records } of pieces) {
+        await writing
+        writing = this.#appender.append(buffers, bytes, records)
+      }
+    } finally {
+      await writing
+    }
+  }
+
+  /** A failed write or sync is for good: what the kernel holds is not what was written any more. */
+  #noteFailure(error: unknown): void {
+    if (error instanceof JlogError && error.code === 'JLOG_ERR_FILE_WRITE') this.#failure ??= error
+  }
+
+  #refuseWaiting(): void {
+    for (const item of this.#queue.drain()) item.reject(this.#stopped(this.#failure))
+  }
+
+  #wakeReady(): void {
+    if (this.#readyWaiters.length === 0 || this.#queue.pendingBytes > this.#readyAt) return
+    const waiters = this.#readyWaiters
+    this.#readyWaiters = []
+    for (const wake of waiters) wake()
+  }
+}
+
+function settle(group: Group, place: LogId, ids: readonly LogId[] | null): void {
+  let marker = place.marker + 1
+  group.appends.forEach((append, i) => {
+    append.resolve(ids?.[i] ?? { log: place.log, marker })
+    marker += append.records.length
+  })
+}
+
+function now(): RecordTime {
+  const milliseconds = Date.now()
+  const sec = Math.floor(milliseconds / 1000)
+  return { sec, usec: (milliseconds - sec * 1000) * 1000 }
+}
