@@ -12,6 +12,9 @@ import { SAFETY } from './format.js'
 import type { LogId } from './log-id.js'
 import { PreCommitStage } from './pre-commit-stage.js'
 import { type AppendRecord, assertTime, RecordEncoder, type RecordTime } from './record-encoder.js'
+
+export type { AppendRecord, RecordTime, TimedRecord } from './record-encoder.js'
+
 import { SegmentAppender } from './segment-appender.js'
 
 export interface WriterOptions {
