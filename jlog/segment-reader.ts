@@ -4,7 +4,10 @@
  * believed, so it never takes memory for one. Knows nothing of other segments, checkpoints or repair.
  */
 import { constants } from 'node:buffer'
+import { join } from 'node:path'
 import { JlogError } from './errors.js'
+import { errnoOf, JournalFile } from './file.js'
+import { segmentFile } from './format.js'
 import { RecordBatch } from './record-batch.js'
 import { type PositionalReader, RecordOffsets, type WalkStop, walkRecords } from './segment.js'
 
@@ -107,7 +110,11 @@ export class SegmentReader {
         this.#hdrMagic,
         this.#offsets,
       )
-      if (this.#offsets.length > 0) return { batch: this.#handOut(chunk, at, end, limits) }
+      // Where no header follows, the damage may be the last record's own length: nothing confirms it.
+      const unconfirmed = stop === 'bad-magic' ? this.#offsets.pop() : undefined
+      if (this.#offsets.length > 0) {
+        return { batch: this.#handOut(chunk, unconfirmed ?? at, end, limits) }
+      }
       this.#pool.give(chunk.bytes)
       const short = chunk.got < chunk.wanted || chunk.position + chunk.got >= end
       if (stop === 'end' || stop === 'limit') return { batch: null, stop: 'end', needed: 0 }
@@ -126,6 +133,21 @@ export class SegmentReader {
       }
       want = needed
     }
+  }
+
+  /**
+   * Passes over up to `count` records before `end`.
+   * @returns those passed over; fewer than `count` when there are no more
+   */
+  async skip(count: number, end: number): Promise<number> {
+    let skipped = 0
+    while (skipped < count) {
+      const { batch } = await this.next(end, { maxRecords: count - skipped })
+      if (batch === null) break
+      skipped += batch.length
+      batch.release()
+    }
+    return skipped
   }
 
   /** Goes to another place of the same segment; what was read ahead is dropped. */
@@ -171,8 +193,10 @@ export class SegmentReader {
     let count = most
     if (limits.maxBytes !== undefined) {
       const full = batch.offset(0) + limits.maxBytes
-      count = 1
-      while (count < most && batch.endOffset(count) <= full) count++
+      if (batch.endOffset(most - 1) > full) {
+        count = 1
+        while (batch.endOffset(count) <= full) count++
+      }
     }
     if (count === batch.length) {
       this.#rest = null
@@ -209,3 +233,61 @@ export class SegmentReader {
 }
 
 const NOTHING = { bytes: Buffer.alloc(0) }
+
+/** A segment open for reading forward. */
+export interface OpenSegment {
+  readonly file: JournalFile
+  readonly reader: SegmentReader
+  readonly hdrMagic: number
+  /** Waits for a read under way, then closes the file. */
+  close(): Promise<void>
+}
+
+/** @returns null when there is no such segment (any more) */
+export async function openSegment(
+  dir: string,
+  log: number,
+  hdrMagic: number,
+  pool?: ChunkPool,
+): Promise<OpenSegment | null> {
+  const path = join(dir, segmentFile(log))
+  let file: JournalFile
+  try {
+    file = await JournalFile.open(path)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return null
+    throw error
+  }
+  const reader = new SegmentReader(file, { log, path, hdrMagic, position: 0, marker: 1 }, pool)
+  return {
+    file,
+    reader,
+    hdrMagic,
+    close: async () => {
+      await reader.settle()
+      await file.close()
+    },
+  }
+}
+
+/** The error for a stretch of a segment that is no record, and should be one. */
+export function corruptSegment(
+  path: string,
+  log: number,
+  offset: number,
+  stop: WalkStop,
+): JlogError {
+  const what: Record<WalkStop, string> = {
+    end: 'the segment ends before its records do',
+    limit: 'the segment ends before its records do',
+    'bad-magic': 'what stands here is no record header of this journal',
+    'incomplete-header': 'the segment ends within a record header',
+    'incomplete-payload': 'a record ends past the end of its segment',
+  }
+  return new JlogError('JLOG_ERR_FILE_CORRUPT', `the segment is damaged: ${what[stop]}`, {
+    file: path,
+    segment: log,
+    offset,
+    advice: 'run `bobbin jlog inspect`, then `bobbin jlog repair`',
+  })
+}

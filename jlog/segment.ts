@@ -60,6 +60,11 @@ export class RecordOffsets {
     this.#array[this.#length++] = offset
   }
 
+  /** Takes the last one away. @returns it, or undefined when there is none */
+  pop(): number | undefined {
+    return this.#length === 0 ? undefined : this.#array[--this.#length]
+  }
+
   clear(): void {
     this.#length = 0
   }

@@ -1,0 +1,241 @@
+/**
+ * Checkpoints (`cp.<hex of the name>`): how far each subscriber has read. Eight bytes, read and written in place under the
+ * file's lock, because libjlog keeps such files open; a new one appears with its contents, never empty. Promises that a
+ * segment is removed only when no checkpoint is at or before it, and that a checkpoint that cannot be read holds everything.
+ */
+import { link, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { JlogError } from './errors.js'
+import { CHECKPOINT_FILE_ERRORS, errnoOf, JournalFile, syncDirectory } from './file.js'
+import {
+  CHECKPOINT_BYTES,
+  checkpointFile,
+  decodeCheckpoint,
+  encodeCheckpoint,
+  parseCheckpointFile,
+  parseSegmentFile,
+  SAFETY,
+  type Safety,
+  segmentFile,
+} from './format.js'
+import { listJournal } from './journal-directory.js'
+import type { LogId } from './log-id.js'
+import { removeIfThere } from './segment-index.js'
+
+const CHECKPOINT_MODE = 0o640
+/** The longest name a file may have is 255 bytes: `cp.` and two digits a byte. */
+const MAX_NAME_BYTES = 126
+
+/** A subscriber's name: text (taken as UTF-8) or any bytes. */
+export type SubscriberName = string | Uint8Array
+
+export class CheckpointFile {
+  readonly #file: JournalFile
+
+  private constructor(file: JournalFile) {
+    this.#file = file
+  }
+
+  /** @throws JlogError JLOG_ERR_INVALID_SUBSCRIBER when there is no such subscriber */
+  static async open(dir: string, name: SubscriberName): Promise<CheckpointFile> {
+    const path = join(dir, checkedFile(name))
+    try {
+      return new CheckpointFile(
+        await JournalFile.open(path, { write: true, errors: CHECKPOINT_FILE_ERRORS }),
+      )
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error
+      throw unknownSubscriber(dir, name, path)
+    }
+  }
+
+  /** @returns null when the file has the wrong size: then nothing may be taken as read */
+  async read(): Promise<LogId | null> {
+    return this.#file.withLock(() => this.#readLocked())
+  }
+
+  /**
+   * Durable afterwards when the journal's safety is 2.
+   * @returns what it said before
+   */
+  async write(id: LogId, safety: Safety): Promise<LogId | null> {
+    return this.#file.withLock(async () => {
+      const before = this.#readLocked()
+      await this.#file.write(encodeCheckpoint(id), 0)
+      if (this.#file.size() > CHECKPOINT_BYTES) await this.#file.truncate(CHECKPOINT_BYTES)
+      if (safety === SAFETY.safe) await this.#file.sync()
+      return before
+    })
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close()
+  }
+
+  #readLocked(): LogId | null {
+    return decodeCheckpoint(this.#file.readNow(0, CHECKPOINT_BYTES + 1))
+  }
+}
+
+/**
+ * Reads a checkpoint without changing anything: under its lock where the file may be opened for writing, plainly otherwise.
+ * @returns null when the file has the wrong size
+ * @throws JlogError JLOG_ERR_INVALID_SUBSCRIBER
+ */
+export async function readCheckpoint(dir: string, name: SubscriberName): Promise<LogId | null> {
+  const path = join(dir, checkedFile(name))
+  let file: JournalFile
+  let lockable = true
+  try {
+    file = await JournalFile.open(path, { write: true, errors: CHECKPOINT_FILE_ERRORS }).catch(
+      (error: unknown) => {
+        const errno = errnoOf(error)
+        if (errno !== 'EACCES' && errno !== 'EROFS' && errno !== 'EPERM') throw error
+        lockable = false
+        return JournalFile.open(path, { errors: CHECKPOINT_FILE_ERRORS })
+      },
+    )
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') throw unknownSubscriber(dir, name, path)
+    throw error
+  }
+  try {
+    const read = () => decodeCheckpoint(file.readNow(0, CHECKPOINT_BYTES + 1))
+    return lockable ? await file.withLock(read) : read()
+  } finally {
+    await file.close()
+  }
+}
+
+/**
+ * A new subscriber with its checkpoint, durable with its directory entry.
+ * @throws JlogError JLOG_ERR_SUBSCRIBER_EXISTS
+ */
+export async function createCheckpoint(
+  dir: string,
+  name: SubscriberName,
+  id: LogId,
+  mode: number = CHECKPOINT_MODE,
+): Promise<void> {
+  const path = join(dir, checkedFile(name))
+  // Not beginning with `cp.`: libjlog takes every such file for a subscriber.
+  const fresh = join(dir, `new-${process.pid}-${unique++}.${checkedFile(name).slice(-64)}`)
+  const file = await JournalFile.open(fresh, {
+    create: mode,
+    exclusive: true,
+    errors: CHECKPOINT_FILE_ERRORS,
+  })
+  try {
+    await file.write(encodeCheckpoint(id), 0)
+    await file.sync()
+    await link(fresh, path)
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw error
+    throw new JlogError('JLOG_ERR_SUBSCRIBER_EXISTS', 'there is such a subscriber already', {
+      file: path,
+      advice: 'set its checkpoint, or choose another name',
+    })
+  } finally {
+    await file.close()
+    await unlink(fresh)
+  }
+  await syncDirectory(dir)
+}
+
+let unique = 0
+
+/** @throws JlogError JLOG_ERR_INVALID_SUBSCRIBER */
+export async function removeCheckpoint(dir: string, name: SubscriberName): Promise<void> {
+  const path = join(dir, checkedFile(name))
+  if (!(await removeIfThere(path))) throw unknownSubscriber(dir, name, path)
+  await syncDirectory(dir)
+}
+
+export interface Subscriber {
+  /** The name as UTF-8 text; bytes that are none are shown as U+FFFD. */
+  readonly name: string
+  readonly nameBytes: Buffer
+  /** Null when the checkpoint file has the wrong size. */
+  readonly checkpoint: LogId | null
+}
+
+/** All subscribers, sorted by the bytes of their names. */
+export async function readCheckpoints(dir: string): Promise<Subscriber[]> {
+  const subscribers: Subscriber[] = []
+  for (const name of (await listJournal(dir)).checkpoints) {
+    const nameBytes = parseCheckpointFile(name)!
+    try {
+      const checkpoint = await readCheckpoint(dir, nameBytes)
+      subscribers.push({ name: nameBytes.toString('utf8'), nameBytes, checkpoint })
+    } catch (error) {
+      // Removed since it was listed.
+      if (!(error instanceof JlogError) || error.code !== 'JLOG_ERR_INVALID_SUBSCRIBER') throw error
+    }
+  }
+  return subscribers
+}
+
+export interface PendingReaders {
+  /** Subscribers whose checkpoint is in segment `log` or before it. */
+  readonly readers: number
+  /** The earliest segment that any checkpoint is in; null when there is no subscriber. */
+  readonly earliest: number | null
+}
+
+/** Who still needs segment `log`. A checkpoint that cannot be read counts as needing everything. */
+export async function pendingReaders(dir: string, log: number): Promise<PendingReaders> {
+  const logs = (await readCheckpoints(dir)).map(({ checkpoint }) => checkpoint?.log ?? 0)
+  return {
+    readers: logs.filter((needed) => needed <= log).length,
+    earliest: logs.length === 0 ? null : Math.min(...logs),
+  }
+}
+
+/**
+ * Removes the segments that no checkpoint is at or before, with their indexes and the like; never the one being written, none when there
+ * is no subscriber, and no file that holds quarantined bytes.
+ * @param below only segments before this one, for a caller that knows what was just consumed
+ * @returns numbers of the segments removed
+ */
+export async function removeConsumedSegments(dir: string): Promise<number[]> {
+  // The listing comes first: a segment made after it is not in it, whatever the checkpoints say then.
+  const { segments, names } = await listJournal(dir)
+  const { earliest } = await pendingReaders(dir, 0)
+  const newest = segments.at(-1)
+  if (earliest === null || newest === undefined) return []
+  const consumed = segments.filter((log) => log < earliest && log < newest)
+  for (const log of consumed) await removeIfThere(join(dir, segmentFile(log)))
+  // Also those whose segment went before them, in a process that died in between.
+  const limit = Math.min(earliest, newest)
+  for (const name of names) {
+    const log = parseSegmentFile(name.slice(0, 8))
+    if (log !== null && log < limit && BESIDE.test(name.slice(8))) {
+      await removeIfThere(join(dir, name))
+    }
+  }
+  return consumed
+}
+
+/** What stands beside a segment and is worth nothing without it: its index, its checksums. */
+const BESIDE = /^\.(?:idx|sum)$/
+
+function checkedFile(name: SubscriberName): string {
+  const bytes = typeof name === 'string' ? Buffer.byteLength(name) : name.length
+  if (bytes >= 1 && bytes <= MAX_NAME_BYTES) return checkpointFile(name)
+  throw new JlogError(
+    'JLOG_ERR_INVALID_SUBSCRIBER',
+    `a subscriber's name has 1 to ${MAX_NAME_BYTES} bytes, this one has ${bytes}`,
+  )
+}
+
+function unknownSubscriber(dir: string, name: SubscriberName, file: string): JlogError {
+  const shown = typeof name === 'string' ? name : Buffer.from(name).toString('utf8')
+  return new JlogError(
+    'JLOG_ERR_INVALID_SUBSCRIBER',
+    `there is no subscriber ${JSON.stringify(shown)} in ${dir}`,
+    {
+      file,
+      advice: 'add it first, or look at the list of subscribers',
+    },
+  )
+}

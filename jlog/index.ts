@@ -1,0 +1,48 @@
+/**
+ * Journals in the jlog format of libjlog 2.6.0. A journal is a directory of segments that writers append records to, any
+ * number of processes at once, and that each subscriber reads at its own pace; segments that all have read are removed.
+ *
+ * To write: `createJournal`, `openWriter`, `append`. To read as a subscriber: `addSubscriber`, `openReader`, then
+ * `readInterval`, `readBatch`, `checkpoint` in turn. To read without leaving a trace: `readRecords`, or `follow` for what is still to come.
+ * Every failure is a JlogError with a stable code.
+ */
+export { type AlterOptions, alterJournal } from './alter.js'
+export {
+  type PendingReaders,
+  pendingReaders,
+  type SubscriberName,
+} from './checkpoints.js'
+export { type Compression, type CreateOptions, createJournal } from './create.js'
+export { JLOG_ERROR_CODES, JlogError, type JlogErrorCode, type JlogErrorDetails } from './errors.js'
+export { DEFAULT_UNIT_LIMIT, type Metastore, SAFETY, type Safety } from './format.js'
+export {
+  advanceId,
+  cleanJournal,
+  describeJournal,
+  type JournalInfo,
+  rawSize,
+  type SegmentInfo,
+  type SubscriberInfo,
+} from './journal.js'
+export { firstId, lastId, lastStorageLog } from './journal-end.js'
+export { type Appended, JournalSet, type JournalSetOptions } from './journal-set.js'
+export { type FollowOptions, follow } from './live-reader.js'
+export { compareLogIds, formatLogId, type LogId, parseLogId } from './log-id.js'
+export { type Interval, JournalReader, openReader } from './reader.js'
+export { type JournalRecord, RecordBatch } from './record-batch.js'
+export type { AppendRecord, RecordTime, TimedRecord } from './record-encoder.js'
+export { type RecordJson, recordToJson } from './record-json.js'
+export { type ReadRecordsOptions, readRecords, type SkippedRange } from './records.js'
+export { type IndexDetails, readIndexDetails } from './segment-index.js'
+export type { BatchLimits } from './segment-reader.js'
+export {
+  addSubscriber,
+  getCheckpoint,
+  listSubscribers,
+  removeSubscriber,
+  type SetCheckpointOptions,
+  type SubscriberPosition,
+  setCheckpoint,
+  type Whence,
+} from './subscribers.js'
+export { type AppendedBatch, JournalWriter, openWriter, type WriterOptions } from './writer.js'

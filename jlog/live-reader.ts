@@ -1,0 +1,193 @@
+/**
+ * Following a journal as it is written: every record from a place on, for as long as the caller asks. Here a torn record at the
+ * end of the newest segment means "not yet". Never writes, locks or needs a subscriber; reads only when asked for the next
+ * batch; sleeps until the directory changes. A segment that a cleaner took away before it was read is passed over.
+ */
+import { fstatSync } from 'node:fs'
+import { DirectoryWatch } from './directory-watch.js'
+import { JlogError } from './errors.js'
+import { firstSegmentFrom, listJournal } from './journal-directory.js'
+import type { LogId } from './log-id.js'
+import type { RecordBatch } from './record-batch.js'
+import type { WalkStop } from './segment.js'
+import {
+  type BatchLimits,
+  ChunkPool,
+  corruptSegment,
+  type OpenSegment,
+  openSegment,
+} from './segment-reader.js'
+import { readSettings } from './settings.js'
+
+export interface FollowOptions extends BatchLimits {
+  /** The earliest record there is; records appended from now on; or strictly after an id. */
+  readonly from: 'begin' | 'end' | LogId
+  /** Ends the iteration, also while it waits. */
+  readonly signal?: AbortSignal
+}
+
+/**
+ * The records of a journal, also those still to come. Ends when `signal` aborts or the iterator's `return` is called (also while a
+ * `next` is waiting); holds one file descriptor and a share of one watcher until then.
+ * @throws JlogError from `next`: JLOG_ERR_OPEN, JLOG_ERR_NOTDIR, JLOG_ERR_META_OPEN (no journal, also when it is
+ * removed meanwhile); JLOG_ERR_FILE_CORRUPT when a finished segment is damaged
+ */
+export function follow(dir: string, options: FollowOptions): AsyncIterableIterator<RecordBatch> {
+  const stop = new AbortController()
+  const abort = () => stop.abort()
+  if (options.signal?.aborted) abort()
+  options.signal?.addEventListener('abort', abort, { once: true })
+  const batches = new LiveReader(dir, options, stop.signal).batches(() =>
+    options.signal?.removeEventListener('abort', abort),
+  )
+  return {
+    next: () => batches.next(),
+    return: () => {
+      abort()
+      return batches.return(undefined)
+    },
+    [Symbol.asyncIterator]() {
+      return this
+    },
+  }
+}
+
+class LiveReader {
+  readonly #dir: string
+  readonly #options: FollowOptions
+  readonly #signal: AbortSignal
+  readonly #pool = new ChunkPool()
+  #hdrMagic = 0
+  #segment: OpenSegment | null = null
+  /** How far the open segment was looked at last, and what ended the records there. */
+  #size = 0
+  #stop: WalkStop = 'end'
+  /** The next segment to look for, once `#segment` is done with. */
+  #wanted = 0
+
+  constructor(dir: string, options: FollowOptions, signal: AbortSignal) {
+    this.#dir = dir
+    this.#options = options
+    this.#signal = signal
+  }
+
+  async *batches(ended: () => void): AsyncGenerator<RecordBatch, void, undefined> {
+    if (this.#signal.aborted) return
+    const watch = new DirectoryWatch(this.#dir)
+    try {
+      await this.#start()
+      let names = -1
+      let woken: 'event' | 'poll' | 'aborted' = 'event'
+      while (!this.#signal.aborted) {
+        const batch = await this.#read()
+        if (batch !== null) {
+          if (woken === 'poll') watch.missed()
+          woken = 'event'
+          yield batch
+          continue
+        }
+        // The directory is listed only when a name in it may have changed: waking for a record must be cheap.
+        if (woken === 'poll' || watch.names !== names || this.#segment === null) {
+          names = watch.names
+          if (await this.#advance()) continue
+        }
+        woken = await watch.changed(this.#signal)
+      }
+    } finally {
+      ended()
+      watch.close()
+      await this.#segment?.close()
+    }
+  }
+
+  async #start(): Promise<void> {
+    const { from } = this.#options
+    const listing = await listJournal(this.#dir)
+    const { hdrMagic, storageLog } = await readSettings(this.#dir, listing)
+    this.#hdrMagic = hdrMagic
+    if (from === 'begin') {
+      this.#wanted = 0
+      return
+    }
+    const log = from === 'end' ? (listing.segments.at(-1) ?? storageLog) : from.log
+    this.#wanted = log
+    const segment = await openSegment(this.#dir, log, hdrMagic, this.#pool)
+    if (segment === null) return
+    this.#segment = segment
+    const passed = from === 'end' ? Number.POSITIVE_INFINITY : from.marker
+    await segment.reader.skip(passed, segment.file.size())
+  }
+
+  /** Records of the open segment that are complete by now. */
+  async #read(): Promise<RecordBatch | null> {
+    if (this.#segment === null) return null
+    const { reader, file } = this.#segment
+    this.#size = file.size()
+    const { position } = reader.place
+    if (position > this.#size) throw this.#shrunk()
+    this.#stop = 'end'
+    if (position === this.#size) return null
+    const step = await reader.next(this.#size, this.#options)
+    if (step.batch === null) this.#stop = step.stop
+    return step.batch
+  }
+
+  /** Goes on to the next segment if there is one and this one is done. @returns true when there may be something to read */
+  async #advance(): Promise<boolean> {
+    const { segments } = await listJournal(this.#dir)
+    if (this.#segment === null) return this.#open(firstSegmentFrom(segments, this.#wanted))
+    const { reader, file } = this.#segment
+    const next = firstSegmentFrom(segments, reader.log + 1)
+    if (next === undefined) {
+      this.#assertStillThere(segments)
+      return false
+    }
+    // Nobody appends to it once the next one exists: its size, taken after that, is its last.
+    if (file.size() !== this.#size) return true
+    const { position } = reader.place
+    if (this.#stop !== 'end' || position !== this.#size) {
+      throw corruptSegment(file.path, reader.log, position, this.#stop)
+    }
+    await this.#segment.close()
+    this.#segment = null
+    this.#wanted = next
+    return this.#open(next)
+  }
+
+  async #open(log: number | undefined): Promise<boolean> {
+    if (log === undefined) return false
+    this.#segment = await openSegment(this.#dir, log, this.#hdrMagic, this.#pool)
+    // Gone since it was listed: look for the one after it.
+    if (this.#segment === null) this.#wanted = log + 1
+    return true
+  }
+
+  /** The newest segment is never removed, except with its journal. */
+  #assertStillThere(segments: readonly number[]): void {
+    const { reader, file } = this.#segment!
+    if (segments.includes(reader.log) || fstatSync(file.fd).nlink > 0) return
+    throw new JlogError(
+      'JLOG_ERR_FILE_OPEN',
+      'the segment being followed was removed, and none follows it',
+      {
+        file: file.path,
+        segment: reader.log,
+        advice: 'follow the journal anew',
+      },
+    )
+  }
+
+  #shrunk(): JlogError {
+    const { reader, file } = this.#segment!
+    return new JlogError(
+      'JLOG_ERR_FILE_CORRUPT',
+      'the segment is shorter than what was read of it',
+      {
+        file: file.path,
+        segment: reader.log,
+        offset: this.#size,
+        advice: 'it was cut back, perhaps by a repair; follow on from the id last read',
+      },
+    )
+  }
+}

@@ -1,0 +1,343 @@
+/**
+ * Reading as a subscriber: from its checkpoint to the last complete record of the segment it is in, then on to the next.
+ * Promises that a subscriber sees every record that any reader can, in file order; that only what it has read past is
+ * ever removed; and that the segment being written is never repaired by a reader. A JournalReader is for one user at a time.
+ */
+
+import { join } from 'node:path'
+import { CheckpointFile, removeConsumedSegments, type SubscriberName } from './checkpoints.js'
+import { JlogError } from './errors.js'
+import { segmentFile } from './format.js'
+import { firstSegmentFrom, listJournal } from './journal-directory.js'
+import { formatLogId, type LogId } from './log-id.js'
+import { type JournalRecord, RecordBatch } from './record-batch.js'
+import { repairSegment } from './repair-segment.js'
+import {
+  type IndexState,
+  removeEmptySegment,
+  SegmentIndex,
+  type StorageLogSource,
+  segmentStart,
+} from './segment-index.js'
+import { type BatchLimits, ChunkPool, corruptSegment, SegmentReader } from './segment-reader.js'
+import { type JournalSettings, readSettings } from './settings.js'
+
+/** Records that are there to be read: contiguous, in one segment. */
+export interface Interval {
+  readonly first: LogId
+  readonly last: LogId
+  readonly count: number
+}
+
+/** How often one segment is repaired before its damage is reported instead. */
+const MOST_REPAIRS = 3
+
+/** @throws JlogError JLOG_ERR_INVALID_SUBSCRIBER, JLOG_ERR_OPEN, JLOG_ERR_NOTDIR, JLOG_ERR_META_OPEN */
+export async function openReader(dir: string, subscriber: SubscriberName): Promise<JournalReader> {
+  return JournalReader.open(dir, subscriber)
+}
+
+interface OpenIndex {
+  readonly index: SegmentIndex
+  records: number
+  dataEnd: number
+  finished: boolean
+}
+
+export class JournalReader {
+  readonly #dir: string
+  readonly #checkpoint: CheckpointFile
+  /** As read last; safety may be altered while a reader is open. */
+  #settings: JournalSettings
+  readonly #pool = new ChunkPool()
+  readonly #storageLog: StorageLogSource
+  /** The segment read last, with its index. */
+  #open: OpenIndex | null = null
+  /** What `readBatch` is to give, the marker it is at, and what reads for it. */
+  #interval: Interval | null = null
+  #nextMarker = 0
+  #bulk: SegmentReader | null = null
+  /** Reads on behalf of `read`, and what of it was read already. */
+  #single: { readonly reader: SegmentReader; batch: RecordBatch } | null = null
+  #closed: boolean = false
+
+  private constructor(dir: string, checkpoint: CheckpointFile, settings: JournalSettings) {
+    this.#dir = dir
+    this.#checkpoint = checkpoint
+    this.#settings = settings
+    this.#storageLog = async () => {
+      this.#settings = await readSettings(dir)
+      return this.#settings.storageLog
+    }
+  }
+
+  /** As `openReader`. */
+  static async open(dir: string, subscriber: SubscriberName): Promise<JournalReader> {
+    const settings = await readSettings(dir)
+    return new JournalReader(dir, await CheckpointFile.open(dir, subscriber), settings)
+  }
+
+  /**
+   * What there is to read after the checkpoint now; null when there is nothing new. Goes on to the next segment when this one is
+   * finished and all of it is before the checkpoint (which then moves to that segment's start), indexes the
+   * segment, removes empty finished ones, and repairs a damaged finished one.
+   * @throws JlogError JLOG_ERR_FILE_CORRUPT when a damaged segment cannot be repaired, JLOG_ERR_LOCK
+   */
+  async readInterval(): Promise<Interval | null> {
+    this.#assertOpen()
+    this.#interval = null
+    await this.#dropBulk()
+    for (let repairs = 0; ; ) {
+      const at = await this.#readCheckpoint()
+      const found = await this.#findSegment(at)
+      if (found === 'again') continue
+      if (found === 'nothing') return null
+      if (found === 'damaged') {
+        await this.#repair(repairs++)
+        continue
+      }
+      const open = this.#open!
+      const { log } = open.index
+      const passed = log === at.log ? at.marker : 0
+      if (passed > open.records) await this.#moveCheckpoint({ log, marker: open.records })
+      else if (log !== at.log) await this.#moveCheckpoint(segmentStart(log))
+      if (passed >= open.records) return null
+      this.#interval = {
+        first: { log, marker: passed + 1 },
+        last: { log, marker: open.records },
+        count: open.records - passed,
+      }
+      this.#nextMarker = passed + 1
+      return this.#interval
+    }
+  }
+
+  /**
+   * The next records of the interval that `readInterval` gave last; an empty batch when there is none or all of it was read. Bytes of a
+   * batch stay as they are until it is released.
+   * @throws JlogError JLOG_ERR_FILE_CORRUPT when the segment changed under the reader
+   */
+  async readBatch(limits: BatchLimits = {}): Promise<RecordBatch> {
+    this.#assertOpen()
+    const interval = this.#interval
+    if (interval === null) return NO_RECORDS
+    const { last } = interval
+    if (this.#nextMarker > last.marker) return this.#emptyBatch(last)
+    if (this.#open?.index.log !== last.log) await this.#openForRead(last)
+    const { index, dataEnd } = this.#open!
+    this.#bulk ??= await this.#readerAt(this.#nextMarker)
+    const left = last.marker - this.#nextMarker + 1
+    const step = await this.#bulk.next(dataEnd, {
+      ...limits,
+      maxRecords: Math.min(left, limits.maxRecords ?? left),
+    })
+    if (step.batch === null)
+      throw corruptSegment(index.data.path, index.log, this.#bulk.place.position, step.stop)
+    this.#nextMarker += step.batch.length
+    return step.batch
+  }
+
+  /**
+   * One record, of any segment that is still there. Reading them in order is fast; each other order costs a read.
+   * @throws JlogError JLOG_ERR_ILLEGAL_LOGID (marker 0, or there is no such record), JLOG_ERR_CLOSE_LOGID (the place after the
+   * last record of a finished segment), JLOG_ERR_FILE_OPEN (no such segment), JLOG_ERR_FILE_CORRUPT
+   */
+  async read(id: LogId): Promise<JournalRecord> {
+    this.#assertOpen()
+    const held = this.#single?.batch
+    if (held !== undefined && held.log === id.log) {
+      const i = id.marker - held.first.marker
+      if (i >= 0 && i < held.length) return held.record(i)
+    }
+    if (!Number.isInteger(id.marker) || id.marker < 1) throw illegalId(id)
+    if (this.#open?.index.log !== id.log || id.marker > this.#open.records)
+      await this.#openForRead(id)
+    const { dataEnd, index } = this.#open!
+    const follows = held !== undefined && held.log === id.log && held.last.marker + 1 === id.marker
+    if (!follows || this.#single === null) {
+      await this.#dropSingle()
+      this.#single = { reader: await this.#readerAt(id.marker), batch: NO_RECORDS }
+    }
+    const { reader } = this.#single
+    const step = await reader.next(dataEnd)
+    if (step.batch === null)
+      throw corruptSegment(index.data.path, index.log, reader.place.position, step.stop)
+    this.#single.batch = step.batch
+    return step.batch.record(0)
+  }
+
+  /**
+   * Everything up to and including `id` is done with: the next interval begins after it. Segments that no subscriber
+   * needs any more are removed when this moves on to a later one.
+   * @throws JlogError JLOG_ERR_CHECKPOINT
+   */
+  async checkpoint(id: LogId): Promise<void> {
+    this.#assertOpen()
+    await this.#moveCheckpoint(id)
+  }
+
+  /** Where the subscriber stands now, by its file. */
+  async position(): Promise<LogId> {
+    this.#assertOpen()
+    return this.#readCheckpoint()
+  }
+
+  /** Idempotent. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    await this.#closeSegment()
+    await this.#checkpoint.close()
+  }
+
+  /** A checkpoint file of the wrong size reads as the beginning: reading twice is safe, skipping is not. */
+  async #readCheckpoint(): Promise<LogId> {
+    return (await this.#checkpoint.read()) ?? segmentStart(0)
+  }
+
+  async #moveCheckpoint(id: LogId): Promise<void> {
+    const before = await this.#checkpoint.write(id, this.#settings.safety)
+    if (before === null || before.log < id.log) await removeConsumedSegments(this.#dir)
+  }
+
+  /** Opens, as `#open`, the segment that has what comes after `at`, or is the last one. */
+  async #findSegment(at: LogId): Promise<'found' | 'nothing' | 'again' | 'damaged'> {
+    const { segments } = await listJournal(this.#dir)
+    const newest = segments.at(-1)
+    if (newest === undefined) return 'nothing'
+    const start = firstSegmentFrom(segments, at.log)
+    if (start === undefined) return this.#backFromFuture(at, newest)
+    for (let log = start; ; ) {
+      const state = await this.#resync(log)
+      if (state === null) return 'again' // A cleaner took it since the directory was listed.
+      if (state.kind === 'damaged') return 'damaged'
+      if (state.kind === 'empty') {
+        await this.#closeSegment()
+        await removeEmptySegment(this.#dir, log, this.#storageLog)
+      }
+      const passed = log === at.log ? at.marker : 0
+      const done = state.kind === 'empty' || (state.finished && passed >= state.records)
+      const next: number | undefined = done ? firstSegmentFrom(segments, log + 1) : undefined
+      if (next === undefined) return state.kind === 'empty' ? 'again' : 'found'
+      log = next
+    }
+  }
+
+  /** The checkpoint is in a segment after the last: that is the end of the journal, and what comes there must not be missed. */
+  async #backFromFuture(at: LogId, newest: number): Promise<'nothing' | 'again' | 'damaged'> {
+    if ((await this.#storageLog()) >= at.log) return 'nothing'
+    const state = await this.#resync(newest)
+    if (state === null || state.kind === 'empty') return 'again'
+    if (state.kind === 'damaged') return 'damaged'
+    await this.#checkpoint.write({ log: newest, marker: state.records }, this.#settings.safety)
+    return 'nothing'
+  }
+
+  /** Makes `#open` this segment, its index up to date. @returns null when there is no such segment */
+  async #resync(log: number): Promise<IndexState | null> {
+    if (this.#open?.index.log !== log || this.#open.index.stale) {
+      await this.#closeSegment()
+      const index = await SegmentIndex.open(this.#dir, log, this.#settings.hdrMagic)
+      if (index === null) return null
+      this.#open = { index, records: 0, dataEnd: 0, finished: false }
+    }
+    const open = this.#open!
+    const state = await open.index.resync(this.#storageLog)
+    if (state.kind === 'indexed') Object.assign(open, state)
+    return state
+  }
+
+  async #openForRead(id: LogId): Promise<void> {
+    await this.#dropSingle()
+    await this.#dropBulk()
+    for (let repairs = 0; ; ) {
+      const state = await this.#resync(id.log)
+      if (state?.kind === 'damaged') {
+        await this.#repair(repairs++)
+        continue
+      }
+      if (state === null || state.kind === 'empty') {
+        throw new JlogError(
+          'JLOG_ERR_FILE_OPEN',
+          `the segment of ${formatLogId(id)} is not there`,
+          {
+            file: join(this.#dir, segmentFile(id.log)),
+            segment: id.log,
+            advice: 'it was never written, or every subscriber had read it',
+          },
+        )
+      }
+      if (id.marker <= state.records) return
+      if (state.finished && id.marker === state.records + 1) {
+        throw new JlogError(
+          'JLOG_ERR_CLOSE_LOGID',
+          `${formatLogId(id)} is the end of a finished segment, no record`,
+          { segment: id.log },
+        )
+      }
+      throw illegalId(id)
+    }
+  }
+
+  async #readerAt(marker: number): Promise<SegmentReader> {
+    const { index } = this.#open!
+    const position = await index.offsetOf(marker)
+    const place = { position, marker }
+    const { log, data } = index
+    return new SegmentReader(
+      data,
+      { log, path: data.path, hdrMagic: this.#settings.hdrMagic, ...place },
+      this.#pool,
+    )
+  }
+
+  /** The same repair as the command's. It takes the locks itself, so nothing of the segment may be held here. */
+  async #repair(tried: number): Promise<void> {
+    const { log, data } = this.#open!.index
+    await this.#closeSegment()
+    if (tried >= MOST_REPAIRS) throw corruptSegment(data.path, log, 0, 'bad-magic')
+    await repairSegment(this.#dir, log, { hdrMagic: this.#settings.hdrMagic })
+  }
+
+  async #dropBulk(): Promise<void> {
+    const bulk = this.#bulk
+    this.#bulk = null
+    await bulk?.settle()
+  }
+
+  async #dropSingle(): Promise<void> {
+    const single = this.#single
+    this.#single = null
+    await single?.reader.settle()
+  }
+
+  async #closeSegment(): Promise<void> {
+    await this.#dropBulk()
+    await this.#dropSingle()
+    const open = this.#open
+    this.#open = null
+    await open?.index.close()
+  }
+
+  #emptyBatch(after: LogId): RecordBatch {
+    return new RecordBatch({ ...EMPTY, log: after.log, firstMarker: after.marker + 1 })
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new JlogError('JLOG_ERR_ILLEGAL_OPEN', 'the reader is closed')
+  }
+}
+
+const EMPTY = {
+  bytes: Buffer.alloc(0),
+  position: 0,
+  offsets: new Uint32Array(0),
+  hdrMagic: 0,
+}
+const NO_RECORDS = new RecordBatch({ ...EMPTY, log: 0, firstMarker: 1 })
+
+function illegalId(id: LogId): JlogError {
+  return new JlogError('JLOG_ERR_ILLEGAL_LOGID', `there is no record ${formatLogId(id)}`, {
+    segment: id.log,
+  })
+}

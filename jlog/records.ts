@@ -1,0 +1,194 @@
+/**
+ * Reading a journal at rest: every record from the earliest segment, or after an id, to the end as it is when the reading
+ * begins. Promises never to write, lock or need a subscriber, and to work while others write and clean: a segment that is
+ * gone is passed over, as it is for every reader. Here a torn record is corruption, except at the very end, where it
+ * may be one that is being written.
+ */
+import { join } from 'node:path'
+import { DamageBytes } from './damage-bytes.js'
+import { type DamageReason, scanSegment } from './damage-scan.js'
+import { errnoOf, INDEX_FILE_ERRORS, JournalFile } from './file.js'
+import { indexFile } from './format.js'
+import { firstSegmentFrom, listJournal } from './journal-directory.js'
+import type { LogId } from './log-id.js'
+import type { RecordBatch } from './record-batch.js'
+import {
+  type BatchLimits,
+  ChunkPool,
+  corruptSegment,
+  type OpenSegment,
+  openSegment,
+} from './segment-reader.js'
+import { readSettings } from './settings.js'
+
+export interface ReadRecordsOptions {
+  /** Begin strictly after this id. A segment that is gone counts as read. Default: the earliest record. */
+  readonly after?: LogId
+  /** Stop after so many records. */
+  readonly limitRecords?: number
+  /** Stop before the records read take more bytes on disk than this; at least one is read. */
+  readonly limitBytes?: number
+  /**
+   * What to do about damage: `throw` JLOG_ERR_FILE_CORRUPT where it begins (default), or `skip` it and go on with the next confirmed
+   * record, as a repair would. A record after skipped ones has the id that a repair would give it.
+   */
+  readonly onDamage?: 'throw' | 'skip'
+  /** Told of each range that was skipped. */
+  readonly onSkipped?: (skipped: SkippedRange) => void
+}
+
+/** Bytes of a segment that are no confirmed record. */
+export interface SkippedRange {
+  readonly segment: number
+  readonly offset: number
+  readonly bytes: number
+  readonly reason: DamageReason
+}
+
+/**
+ * @throws JlogError JLOG_ERR_OPEN, JLOG_ERR_NOTDIR, JLOG_ERR_META_OPEN (no journal); JLOG_ERR_FILE_CORRUPT with segment and offset
+ */
+export async function* readRecords(
+  dir: string,
+  options: ReadRecordsOptions = {},
+): AsyncGenerator<RecordBatch, void, undefined> {
+  const listing = await listJournal(dir)
+  const { hdrMagic } = await readSettings(dir, listing)
+  const last = listing.segments.at(-1)
+  if (last === undefined) return
+  const pool = new ChunkPool()
+  const budget = new Budget(options)
+  const end = await openSegment(dir, last, hdrMagic, pool)
+  const endSize = end?.file.size() ?? 0
+  try {
+    let log = firstSegmentFrom(listing.segments, options.after?.log ?? 0)
+    while (log !== undefined && log <= last && !budget.spent) {
+      const segment = log === last ? end : await openSegment(dir, log, hdrMagic, pool)
+      if (segment !== null) {
+        try {
+          if (log === options.after?.log) {
+            await segment.reader.skip(
+              options.after.marker,
+              log === last ? endSize : segment.file.size(),
+            )
+          }
+          yield* readSegment(dir, segment, log === last ? endSize : null, budget, options)
+        } finally {
+          if (segment !== end) await segment.close()
+        }
+      }
+      log = firstSegmentFrom(listing.segments, log + 1)
+    }
+  } finally {
+    await end?.close()
+  }
+}
+
+/** @param until where to stop without asking whether a record is torn; null for a finished segment, which must end well */
+async function* readSegment(
+  dir: string,
+  segment: OpenSegment,
+  until: number | null,
+  budget: Budget,
+  options: ReadRecordsOptions,
+): AsyncGenerator<RecordBatch, void, undefined> {
+  const { file, reader } = segment
+  let size = until ?? file.size()
+  while (!budget.spent) {
+    const step = await reader.next(size, budget.limits)
+    if (step.batch !== null) {
+      if (budget.spend(step.batch)) yield step.batch
+      continue
+    }
+    const { position } = reader.place
+    if (step.stop === 'end' && position === size) return
+    // The last append to it may have come after its size was taken.
+    if (until === null && file.size() > size) {
+      size = file.size()
+      continue
+    }
+    if (options.onDamage === 'skip') {
+      yield* readDamaged(dir, segment, size, until !== null, budget, options)
+      return
+    }
+    if (until !== null && step.stop !== 'bad-magic') return
+    throw corruptSegment(file.path, reader.log, position, step.stop)
+  }
+}
+
+/** What is left of a damaged segment from where the reader stands: the same records that a repair would keep. */
+async function* readDamaged(
+  dir: string,
+  { file, reader, hdrMagic }: OpenSegment,
+  size: number,
+  newest: boolean,
+  budget: Budget,
+  { onSkipped }: ReadRecordsOptions,
+): AsyncGenerator<RecordBatch, void, undefined> {
+  const index = await openIndex(dir, reader.log)
+  try {
+    const evidence = {
+      index: index === null ? undefined : new DamageBytes(index.fd, index.size(), index.path),
+    }
+    const bytes = new DamageBytes(file.fd, size, file.path)
+    for await (const extent of scanSegment(bytes, hdrMagic, evidence)) {
+      const { position, marker } = reader.place
+      if (extent.end <= position) continue
+      if (extent.kind === 'damaged') {
+        const beingWritten = newest && extent.end === size && extent.reason.startsWith('torn-')
+        const { offset, end, reason } = extent
+        if (!beingWritten) {
+          onSkipped?.({ segment: reader.log, offset, bytes: end - offset, reason })
+        }
+        continue
+      }
+      await reader.seek({ position: Math.max(position, extent.offset), marker })
+      for (;;) {
+        if (budget.spent) return
+        const { batch } = await reader.next(extent.end, budget.limits)
+        if (batch === null) break
+        if (budget.spend(batch)) yield batch
+      }
+    }
+  } finally {
+    await index?.close()
+  }
+}
+
+async function openIndex(dir: string, log: number): Promise<JournalFile | null> {
+  try {
+    return await JournalFile.open(join(dir, indexFile(log)), { errors: INDEX_FILE_ERRORS })
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return null
+    throw error
+  }
+}
+
+/** What is left of the caller's limits. */
+class Budget {
+  #records: number
+  #bytes: number
+  #begun = false
+
+  constructor(options: ReadRecordsOptions) {
+    this.#records = options.limitRecords ?? Number.POSITIVE_INFINITY
+    this.#bytes = options.limitBytes ?? Number.POSITIVE_INFINITY
+  }
+
+  get spent(): boolean {
+    return this.#records <= 0 || this.#bytes <= 0
+  }
+
+  get limits(): BatchLimits {
+    return { maxRecords: this.#records, maxBytes: this.#bytes }
+  }
+
+  /** @returns false when the batch does not fit any more; the first record always does */
+  spend(batch: RecordBatch): boolean {
+    const fits = !this.#begun || batch.storedBytes <= this.#bytes
+    this.#begun = true
+    this.#records -= batch.length
+    this.#bytes -= batch.storedBytes
+    return fits
+  }
+}
