@@ -1,0 +1,174 @@
+/**
+ * Puts a journal's metastore right: what it says where that can be believed, else what the segments show (magic,
+ * highest segment), else defaults. Bytes that are replaced are kept in a file beside it.
+ */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { DamageBytes } from './damage-bytes.js'
+import { HeaderShape } from './damage-scan.js'
+import { JlogError } from './errors.js'
+import { errnoOf, JournalFile, METASTORE_FILE_ERRORS } from './file.js'
+import {
+  COMPRESSED_MAGIC,
+  COMPRESSION_PROVIDERS,
+  DEFAULT_UNIT_LIMIT,
+  encodeMetastore,
+  LEGACY_METASTORE_BYTES,
+  METASTORE_FILE,
+  type Metastore,
+  PLAIN_MAGIC,
+  SAFETY,
+  segmentFile,
+} from './format.js'
+import { copyAside, freeAsideName, openIfThere, replaceFile } from './repair-aside.js'
+import type { FileReport } from './repair-report.js'
+import { soundMetastore } from './settings.js'
+
+const METASTORE_MODE = 0o640
+/** Segments asked for their magic, and how far into each. */
+const ASKED_SEGMENTS = 64
+const ASKED_BYTES = 256 * 1024
+
+const LZ4_MAGIC = (COMPRESSED_MAGIC | COMPRESSION_PROVIDERS.lz4) >>> 0
+const NULL_MAGIC = (COMPRESSED_MAGIC | COMPRESSION_PROVIDERS.none) >>> 0
+/** In the order in which they are believed; the legacy one last, because zeros prove least. */
+const MAGICS = [PLAIN_MAGIC, LZ4_MAGIC, NULL_MAGIC, 0]
+
+export interface MetastoreFindings {
+  readonly report: FileReport
+  /** The settings that hold from now on. */
+  readonly meta: Metastore
+}
+
+/**
+ * @param segments numbers of the segments there are, ascending
+ * @throws JlogError JLOG_ERR_NOT_SUPPORTED for a journal of the other byte order
+ */
+export async function repairMetastore(
+  dir: string,
+  segments: readonly number[],
+  options: { readonly dryRun: boolean; readonly lockTimeout?: number | undefined },
+): Promise<MetastoreFindings> {
+  const path = join(dir, METASTORE_FILE)
+  const file = await JournalFile.open(path, {
+    write: !options.dryRun,
+    errors: METASTORE_FILE_ERRORS,
+  }).catch((error) => {
+    if (errnoOf(error) === 'ENOENT') return null
+    throw error
+  })
+  try {
+    if (file !== null && !options.dryRun) await file.lock({ timeout: options.lockTimeout ?? 5000 })
+    const bytes = file === null ? null : await readFile(path)
+    refuseOtherByteOrder(dir, bytes)
+    const { meta, found } = await judge(dir, segments, bytes)
+    if (found === null) return { report: report('sound', false, null), meta }
+    const keepsBytes = bytes !== null && bytes.length > 0
+    let cutFile = keepsBytes ? await freeAsideName(dir, METASTORE_FILE) : null
+    if (!options.dryRun) {
+      if (keepsBytes) {
+        cutFile = await copyAside(dir, METASTORE_FILE)
+      }
+      await store(dir, file, bytes, meta)
+    }
+    return { report: report(found, true, cutFile), meta }
+  } finally {
+    await file?.close()
+  }
+}
+
+/** In place where the size stays, because other processes have it mapped; else as a new file, in one step. */
+async function store(
+  dir: string,
+  file: JournalFile | null,
+  before: Buffer | null,
+  meta: Metastore,
+): Promise<void> {
+  const after = encodeMetastore(meta)
+  const staysLegacy = before?.length === LEGACY_METASTORE_BYTES && meta.hdrMagic === 0
+  if (file === null || (before?.length !== after.length && !staysLegacy)) {
+    await replaceFile(dir, METASTORE_FILE, (fresh) => fresh.write(after, 0), METASTORE_MODE)
+    return
+  }
+  await file.write(after.subarray(0, before?.length), 0)
+  await file.sync()
+}
+
+/** @returns the settings that hold, and what was wrong with the metastore, or null when nothing was */
+async function judge(
+  dir: string,
+  segments: readonly number[],
+  bytes: Buffer | null,
+): Promise<{ meta: Metastore; found: string | null }> {
+  const highest = segments.at(-1)
+  const stored = bytes === null ? null : soundMetastore(bytes)
+  const shown = await magicShown(dir, segments, stored?.hdrMagic)
+  if (stored !== null && (shown === null || shown === stored.hdrMagic)) {
+    if (highest === undefined) return { meta: stored, found: null }
+    if (stored.storageLog === highest) return { meta: stored, found: null }
+    // One ahead: the newest segment is gone, or not made yet. More than that nobody wrote.
+    if (stored.storageLog === highest + 1) return { meta: stored, found: null }
+    const where = stored.storageLog < highest ? 'behind' : 'ahead of'
+    return {
+      meta: { ...stored, storageLog: highest },
+      found: `storage_log ${stored.storageLog} was ${where} the last segment, ${highest}`,
+    }
+  }
+  const meta: Metastore = {
+    storageLog: highest ?? 0,
+    unitLimit: DEFAULT_UNIT_LIMIT,
+    safety: SAFETY.almostSafe,
+    hdrMagic: shown ?? PLAIN_MAGIC,
+  }
+  if (bytes === null) return { meta, found: 'missing: made anew from what the segments show' }
+  if (stored !== null) {
+    return { meta, found: 'its hdr_magic is not that of the records: made anew from the segments' }
+  }
+  return { meta, found: `${bytes.length} bytes that are no metastore: made anew from the segments` }
+}
+
+/** The magic under which confirmed records are found, or null when no segment shows one. */
+async function magicShown(
+  dir: string,
+  segments: readonly number[],
+  stored: number | undefined,
+): Promise<number | null> {
+  const candidates = stored === undefined ? MAGICS : [stored, ...MAGICS.filter((m) => m !== stored)]
+  const asked = segments.slice(-ASKED_SEGMENTS).toReversed()
+  for (const deep of [false, true]) {
+    for (const magic of candidates) {
+      for (const log of asked) if (await shows(dir, log, magic, deep)) return magic
+    }
+  }
+  return null
+}
+
+/** A record stands at the segment's beginning, or, when looked for `deep`, anywhere near it. */
+async function shows(dir: string, log: number, magic: number, deep: boolean): Promise<boolean> {
+  const file = await openIfThere(join(dir, segmentFile(log)))
+  if (file === null) return false
+  try {
+    const size = deep ? Math.min(ASKED_BYTES, file.size()) : file.size()
+    const shape = new HeaderShape(new DamageBytes(file.fd, size, file.path), magic)
+    if (deep) return (await shape.findRecord(0)) < size
+    return size > 0 && shape.fault(0) === null && shape.confirms(shape.end(0))
+  } finally {
+    await file.close()
+  }
+}
+
+/** What a big-endian host wrote looks like garbage, and must not be taken for it. */
+function refuseOtherByteOrder(dir: string, metastore: Buffer | null): void {
+  if (metastore?.length !== 16) return
+  const magic = metastore.readUInt32BE(12)
+  if (magic !== 0 && MAGICS.includes(magic)) {
+    throw new JlogError('JLOG_ERR_NOT_SUPPORTED', 'this journal has the other byte order', {
+      file: join(dir, METASTORE_FILE),
+      advice: 'change it with `bobbin jlog endian` first',
+    })
+  }
+}
+
+function report(found: string, changed: boolean, cutFile: string | null): FileReport {
+  return { file: METASTORE_FILE, changed, found, cutFile }
+}

@@ -1,0 +1,303 @@
+/**
+ * Makes one segment whole: cuts what no rule confirms, keeps every confirmed record in order, destroys no byte. The
+ * same code serves a reader that meets a damaged finished segment, and the repair of a whole journal.
+ *
+ * Works under the segment's lock, and only by a plan (see repair-plan), so it may be killed anywhere and run again.
+ * The segment being written is repaired only when the caller says that it is that one.
+ */
+import { fstatSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { SegmentChecksums } from './checksums.js'
+import { DamageBytes } from './damage-bytes.js'
+import { type Extent, scanSegment } from './damage-scan.js'
+import { JlogError } from './errors.js'
+import { errnoOf, JournalFile, syncDirectory } from './file.js'
+import { indexFile, segmentFile } from './format.js'
+import { exists, freeAsideName, moveAside, removeIfThere } from './repair-aside.js'
+import {
+  carryOut,
+  commitPlan,
+  copyBytes,
+  type RepairPlan,
+  readPlan,
+  repairFiles,
+} from './repair-plan.js'
+import { CutList, type SegmentReport, shiftReport } from './repair-report.js'
+import { type CheckpointShift, checkpointsIn } from './repair-shifts.js'
+
+const MODE_BITS = 0o777
+
+export interface RepairSegmentOptions {
+  /** The journal's magic; 0 for a legacy one. */
+  readonly hdrMagic: number
+  /** It is the segment being written: it is then changed in place. Default false. */
+  readonly live?: boolean
+  /** Find out and report, but write nothing. */
+  readonly dryRun?: boolean
+  /** Milliseconds to wait for a lock. Default 5000. */
+  readonly lockTimeout?: number
+  readonly signal?: AbortSignal | undefined
+  /** Called now and then with the bytes of this segment looked at so far. */
+  readonly onProgress?: ((bytes: number) => void) | undefined
+}
+
+/**
+ * @throws JlogError JLOG_ERR_LOCK when somebody holds the segment; JLOG_ERR_FILE_* when files cannot be read or
+ *   written, JLOG_ERR_FILE_OPEN when the segment is not there
+ */
+export async function repairSegment(
+  dir: string,
+  log: number,
+  options: RepairSegmentOptions,
+): Promise<SegmentReport> {
+  const dryRun = options.dryRun ?? false
+  const segment = dryRun
+    ? await openToLook(join(dir, segmentFile(log)))
+    : await openLocked(join(dir, segmentFile(log)), options.lockTimeout ?? 5000)
+  try {
+    if (dryRun) return (await examine(dir, log, segment, options)).report
+    const resumed = await resumePlan(dir, log, segment)
+    if (!resumed) return await repairLocked(dir, log, segment, options)
+  } finally {
+    await segment.close()
+  }
+  // It was another file that had the lock; the repaired one is looked at like any other.
+  return { ...(await repairSegment(dir, log, options)), changed: true, resumed: true }
+}
+
+/** Completes what an interrupted repair of the segment had decided. @returns whether there was anything */
+async function resumePlan(dir: string, log: number, segment: JournalFile): Promise<boolean> {
+  const plan = await readPlan(dir, log)
+  if (plan !== null) {
+    await carryOut(dir, plan, segment)
+    return true
+  }
+  // Copies of a repair that never came to a plan: the segment holds all of it.
+  const { cut, fresh } = repairFiles(log)
+  for (const name of [cut, fresh]) await removeIfThere(join(dir, name))
+  return false
+}
+
+async function repairLocked(
+  dir: string,
+  log: number,
+  segment: JournalFile,
+  options: RepairSegmentOptions,
+): Promise<SegmentReport> {
+  const found = await examine(dir, log, segment, options)
+  const { report } = found
+  if (report.cutRanges > 0) {
+    const mode = (await stat(segment.path)).mode & MODE_BITS
+    const plan = planFor(log, found, options)
+    await writeCopies(dir, plan, segment, options, mode)
+    await commitPlan(dir, plan, mode)
+    const done = await carryOut(dir, plan, segment)
+    if (done === null) {
+      throw new JlogError('JLOG_ERR_LOCK', 'a subscriber read on while its segment was repaired', {
+        file: segment.path,
+        segment: log,
+        advice: 'repair again',
+      })
+    }
+    return { ...report, cutFile: done.cutFile, indexFile: done.indexFile }
+  }
+  if (report.index !== 'moved-aside') return report
+  const indexAside = await moveAside(dir, indexFile(log))
+  await syncDirectory(dir)
+  return { ...report, indexFile: indexAside }
+}
+
+interface Examined {
+  readonly report: SegmentReport
+  readonly firstCut: number
+  /** There is one range, and it goes to the end. */
+  readonly tailOnly: boolean
+  readonly shifts: readonly CheckpointShift[]
+}
+
+/** Scans, and makes out the report as it will be when the repair is done. */
+async function examine(
+  dir: string,
+  log: number,
+  segment: JournalFile,
+  options: RepairSegmentOptions,
+): Promise<Examined> {
+  const size = segment.size()
+  const subscribers = await checkpointsIn(dir, log)
+  /** Of each subscriber: kept records that it is sure to have read. */
+  const read = subscribers.map(() => 0)
+  const cuts = new CutList()
+  let records = 0
+  let end = 0
+  let firstCut = size
+  const summary = await scan(dir, log, segment, size, options, {
+    record: (_offset, _end, ordinal) => {
+      for (let i = 0; i < subscribers.length; i++)
+        if (ordinal <= subscribers[i]!.id.marker) read[i]!++
+    },
+    extent: (extent) => {
+      end = extent.end
+      if (extent.kind === 'kept') {
+        records += extent.records
+        return
+      }
+      if (cuts.ranges === 0) firstCut = extent.offset
+      cuts.add(extent)
+    },
+  })
+  const shifts: CheckpointShift[] = []
+  if (cuts.ranges > 0) {
+    subscribers.forEach(({ file, id }, i) => {
+      const marker = Math.min(read[i]!, records)
+      if (marker !== id.marker) shifts.push({ file, from: id, to: { log, marker } })
+    })
+  }
+  // An index that says "finished" would keep readers from what is appended to the segment being written.
+  const unfit = summary.index === 'unsound' || (options.live === true && summary.indexClosed)
+  const name = segmentFile(log)
+  const report: SegmentReport = {
+    file: name,
+    log,
+    changed: cuts.ranges > 0 || unfit,
+    resumed: false,
+    bytesBefore: size,
+    bytesAfter: size - cuts.bytes,
+    records,
+    cut: cuts.listed,
+    omitted: cuts.omitted,
+    cutRanges: cuts.ranges,
+    cutBytes: cuts.bytes,
+    uncertain: cuts.uncertain,
+    cutFile: cuts.ranges > 0 ? await freeAsideName(dir, name) : null,
+    index: unfit ? 'moved-aside' : summary.index === 'absent' ? 'absent' : 'sound',
+    indexFile: unfit ? await freeAsideName(dir, indexFile(log)) : null,
+    checkpoints: shifts.map(({ file, from, to }) => shiftReport(file, from, to)),
+  }
+  return { report, firstCut, tailOnly: firstCut + cuts.bytes === size && end === size, shifts }
+}
+
+function planFor(log: number, found: Examined, options: RepairSegmentOptions): RepairPlan {
+  const { report, firstCut, tailOnly, shifts } = found
+  return {
+    version: 1,
+    log,
+    mode: tailOnly ? 'truncate' : options.live ? 'rewrite' : 'replace',
+    size: report.bytesBefore,
+    newSize: report.bytesAfter,
+    firstCut,
+    dropIndex: report.index === 'moved-aside',
+    checkpoints: shifts,
+  }
+}
+
+/** The cut bytes, and the segment without them, as synced files of their own. The scan finds the same extents again. */
+async function writeCopies(
+  dir: string,
+  plan: RepairPlan,
+  segment: JournalFile,
+  options: RepairSegmentOptions,
+  mode: number,
+): Promise<void> {
+  const names = repairFiles(plan.log)
+  const cut = await JournalFile.open(join(dir, names.cut), { create: mode, exclusive: true })
+  const fresh = await JournalFile.open(join(dir, names.fresh), { create: mode, exclusive: true })
+  try {
+    if (plan.mode === 'truncate') {
+      await copyBytes(segment, plan.newSize, plan.size, cut, 0)
+    } else {
+      let cutAt = 0
+      let freshAt = 0
+      await scan(dir, plan.log, segment, plan.size, options, {
+        extent: async ({ kind, offset, end }) => {
+          const bytes = end - offset
+          if (kind === 'kept') await copyBytes(segment, offset, end, fresh, freshAt)
+          else await copyBytes(segment, offset, end, cut, cutAt)
+          if (kind === 'kept') freshAt += bytes
+          else cutAt += bytes
+        },
+      })
+      if (freshAt !== plan.newSize || freshAt + cutAt !== plan.size) {
+        throw new JlogError('JLOG_ERR_FILE_CORRUPT', 'the segment changed while it was repaired', {
+          file: segment.path,
+          segment: plan.log,
+          advice: 'see which program writes to it without taking its lock, and repair again',
+        })
+      }
+    }
+    await cut.sync()
+    await fresh.sync()
+    await syncDirectory(dir)
+  } finally {
+    await cut.close()
+    await fresh.close()
+  }
+}
+
+interface ScanVisitor {
+  readonly record?: (offset: number, end: number, ordinal: number) => void
+  readonly extent: (extent: Extent) => void | Promise<void>
+}
+
+async function scan(
+  dir: string,
+  log: number,
+  segment: JournalFile,
+  size: number,
+  options: RepairSegmentOptions,
+  visitor: ScanVisitor,
+) {
+  const indexPath = join(dir, indexFile(log))
+  const index = (await exists(indexPath)) ? await JournalFile.open(indexPath) : null
+  const checksums = await SegmentChecksums.open(dir, log, segment)
+  try {
+    const bytes = new DamageBytes(segment.fd, size, segment.path)
+    const walk = scanSegment(
+      bytes,
+      options.hdrMagic,
+      {
+        index: index === null ? undefined : new DamageBytes(index.fd, index.size(), index.path),
+        checksums: checksums ?? undefined,
+      },
+      visitor.record,
+    )
+    for (;;) {
+      options.signal?.throwIfAborted()
+      const step = await walk.next()
+      if (step.done) return step.value
+      await visitor.extent(step.value)
+      options.onProgress?.(step.value.end)
+    }
+  } finally {
+    await index?.close()
+    await checksums?.close()
+  }
+}
+
+/** Opens and locks the file of that name: not one that was replaced while its lock was waited for. */
+async function openLocked(path: string, timeout: number): Promise<JournalFile> {
+  for (;;) {
+    const file = await JournalFile.open(path, { write: true })
+    try {
+      await file.lock({ timeout })
+      const there = await stat(path)
+      if (there.ino === fstatSync(file.fd).ino) return file
+    } catch (error) {
+      await file.close()
+      throw error
+    }
+    await file.close()
+  }
+}
+
+/** For a dry run: excludes writers where that is possible without the right to write. */
+async function openToLook(path: string): Promise<JournalFile> {
+  try {
+    const file = await JournalFile.open(path, { write: true })
+    await file.lock({ timeout: 5000 }).catch(() => {})
+    return file
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') throw error
+    return JournalFile.open(path)
+  }
+}
