@@ -1,0 +1,185 @@
+import { setMaxListeners } from 'node:events'
+import { readdirSync, readlinkSync } from 'node:fs'
+import { rename, rm, truncate, unlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { follow, type JournalRecord, openWriter, type RecordBatch } from '../../jlog/index.js'
+import { temporaryJournals } from './reading.js'
+
+const journal = temporaryJournals()
+
+/** Reads on until `count` records have come. */
+async function take(batches: AsyncIterator<RecordBatch>, count: number): Promise<JournalRecord[]> {
+  const records: JournalRecord[] = []
+  while (records.length < count) {
+    const { value, done } = await batches.next()
+    if (done) throw new Error(`it ended after ${records.length} records`)
+    records.push(...(value as RecordBatch))
+  }
+  return records
+}
+
+const texts = (records: JournalRecord[]) => records.map(({ payload }) => String(payload))
+const numbered = (from: number, to: number) =>
+  Array.from({ length: to - from }, (_, i) => `record ${from + i}`)
+
+describe('follow', () => {
+  it('gives records as they are appended, over rolls, from the beginning', async () => {
+    const dir = await journal({ unitLimit: 300 })
+    const writer = await openWriter(dir)
+    const tail = follow(dir, { from: 'begin' })
+    for (let i = 0; i < 20; i++) await writer.append(`record ${i}`)
+    expect(texts(await take(tail, 20))).toEqual(numbered(0, 20))
+    for (let i = 20; i < 100; i++) {
+      const next = take(tail, 1)
+      await writer.append(`record ${i}`)
+      expect(texts(await next)).toEqual([`record ${i}`])
+    }
+    await writer.close()
+    await tail.return?.()
+  })
+
+  it('begins at the end, and after an id', async () => {
+    const dir = await journal({ unitLimit: 200 })
+    const writer = await openWriter(dir)
+    const ids = []
+    for (let i = 0; i < 30; i++) ids.push(await writer.append(`record ${i}`))
+    const end = follow(dir, { from: 'end' })
+    const first = end.next()
+    const resumed = follow(dir, { from: ids[17]! })
+    expect(texts(await take(resumed, 12))).toEqual(numbered(18, 30))
+    // `end` is where the journal ended when the first batch was asked for: make sure that it was.
+    await new Promise((resolve) => setImmediate(resolve))
+    await resumed.return?.()
+    await Promise.race([first, new Promise((resolve) => setTimeout(resolve, 100))])
+    await writer.append('record 30')
+    const { value } = await first
+    expect(texts([...(value as RecordBatch)])).toEqual(['record 30'])
+    await end.return?.()
+    await writer.close()
+  })
+
+  it('waits for a journal that has no segment yet', async () => {
+    const dir = await journal()
+    for (const from of ['begin', 'end', { log: 0, marker: 0 }] as const) {
+      const tail = follow(dir, { from })
+      const next = tail.next()
+      await Promise.race([next, new Promise((resolve) => setTimeout(resolve, 30))])
+      if (from === 'begin') {
+        const writer = await openWriter(dir)
+        await writer.append('first')
+        await writer.close()
+        expect((await next).value.length).toBe(1)
+      } else {
+        await tail.return?.()
+        await next
+      }
+    }
+  })
+
+  it('takes a torn record at the end as not yet', async () => {
+    const dir = await journal()
+    const record = Buffer.alloc(16 + 50, 0x78)
+    record.writeUInt32LE(0x663a7318, 0)
+    record.writeUInt32LE(50, 12)
+    const segment = join(dir, '00000000')
+    const tail = follow(dir, { from: 'begin' })
+    const next = tail.next()
+    let come = false
+    void next.then(() => {
+      come = true
+    })
+    for (const part of [3, 16, 40, 65]) {
+      await writeFile(segment, record.subarray(0, part))
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      expect(come).toBe(false)
+    }
+    await writeFile(segment, record)
+    expect((await next).value.payload(0)).toEqual(record.subarray(16))
+    await tail.return?.()
+  })
+
+  it('reads on in the next segment that is left when a cleaner was faster', async () => {
+    const dir = await journal({ unitLimit: 1 })
+    const writer = await openWriter(dir)
+    for (let i = 0; i < 10; i++) await writer.append(`record ${i}`)
+    const tail = follow(dir, { from: 'begin' })
+    expect(texts(await take(tail, 1))).toEqual(['record 0'])
+    for (const log of [0, 1, 2, 3, 4]) await unlink(join(dir, `0000000${log}`))
+    expect(texts(await take(tail, 5))).toEqual(numbered(5, 10))
+    await writer.close()
+    await tail.return?.()
+  })
+
+  it('reports damage in a finished segment, and the removal of the journal', async () => {
+    const dir = await journal({ unitLimit: 1 })
+    const writer = await openWriter(dir)
+    await writer.append('record 0')
+    await writer.append('record 1')
+    await writer.close()
+    const tail = follow(dir, { from: 'begin' })
+    await truncate(join(dir, '00000000'), 20)
+    await expect(tail.next()).rejects.toMatchObject({
+      code: 'JLOG_ERR_FILE_CORRUPT',
+      segment: 0,
+      offset: 0,
+    })
+    expect((await tail.next()).done).toBe(true)
+    const end = follow(dir, { from: 'end' })
+    const next = end.next()
+    const failure = expect(next).rejects.toMatchObject({ code: 'JLOG_ERR_OPEN' })
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    await rename(dir, `${dir}.gone`)
+    await rm(`${dir}.gone`, { recursive: true })
+    await failure
+  })
+
+  it('ends promptly when told to, and leaves no descriptor behind', async () => {
+    const dir = await journal()
+    const writer = await openWriter(dir)
+    await writer.append('one')
+    const open = () =>
+      readdirSync('/proc/self/fd').map((fd) => {
+        try {
+          return readlinkSync(`/proc/self/fd/${fd}`)
+        } catch {
+          return ''
+        }
+      })
+    const before = open().filter((path) => path.startsWith(dir)).length
+    const stop = new AbortController()
+    setMaxListeners(0, stop.signal)
+    const ended = Array.from({ length: 20 }, async () => {
+      let seen = 0
+      for await (const batch of follow(dir, { from: 'begin', signal: stop.signal }))
+        seen += batch.length
+      return seen
+    })
+    const returned = follow(dir, { from: 'end' })
+    const pending = returned.next()
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    const asked = performance.now()
+    stop.abort()
+    expect(await Promise.all(ended)).toEqual(Array(20).fill(1))
+    await returned.return?.()
+    expect((await pending).done).toBe(true)
+    // The poll would have come only half a second later.
+    expect(performance.now() - asked).toBeLessThan(400)
+    expect(open().filter((path) => path.startsWith(dir)).length).toBe(before)
+    const aborted = follow(dir, { from: 'begin', signal: AbortSignal.abort() })
+    expect((await aborted.next()).done).toBe(true)
+    await writer.close()
+  })
+
+  it('reads only when asked', async () => {
+    const dir = await journal({ unitLimit: 1000 })
+    const writer = await openWriter(dir)
+    const tail = follow(dir, { from: 'begin', maxRecords: 3 })
+    for (let i = 0; i < 50; i++) await writer.append(`record ${i}`)
+    const first = await tail.next()
+    expect(first.value.length).toBe(3)
+    expect(texts(await take(tail, 47))).toEqual(numbered(3, 50))
+    await writer.close()
+    await tail.return?.()
+  })
+})
