@@ -1,6 +1,6 @@
 /**
- * What waits to be appended, in order, and how it is put together: the appends that are waiting form one group, are
- * encoded into one chunk, and share one write and one sync. While a group is written the next one fills.
+ * What waits to be appended, in order, and how it is put together: the appends that are waiting form one group, and
+ * share one write and one sync. While a group is written the next one fills and is encoded.
  */
 import type { LogId } from './log-id.js'
 import { type AppendRecord, Chunk, type RecordEncoder, type RecordTime } from './record-encoder.js'
@@ -16,8 +16,6 @@ export class Append {
   /** Called with the id of the first record. */
   readonly resolve: (first: LogId) => void
   readonly reject: (error: unknown) => void
-  /** Bytes it takes in its group's chunk. */
-  bytes = 0
 
   constructor(
     records: readonly AppendRecord[],
@@ -39,10 +37,123 @@ export interface Operation {
   readonly reject: (error: unknown) => void
 }
 
-/** Appends that are written together. `chunk` null: one append too large for a chunk, to be written in pieces. */
-export interface Group {
-  readonly appends: Append[]
-  readonly chunk: Chunk | null
+/** Whole records as they go to disk. */
+export interface Piece {
+  readonly buffers: Uint8Array[]
+  readonly bytes: number
+  readonly records: number
+}
+
+/** Groups of many appends are no larger than this. */
+const MOST_GROUP_BYTES = 2 * 1024 * 1024
+
+/** Appends that are written together, and their bytes as far as they have been encoded. */
+export class Group {
+  readonly appends: Append[] = []
+  /** Most bytes that it takes on disk. */
+  bound = 0
+  readonly #encoder: RecordEncoder
+  /** What is encoded but has not been taken. */
+  #buffers: Uint8Array[] = []
+  #bytes = 0
+  #records = 0
+  #chunks: Chunk[] = []
+  /** Where the stretch of the last chunk begins that is not in `#buffers` yet. */
+  #from = 0
+  /** Chunks of the piece that was taken last. */
+  #taken: Chunk[] = []
+  /** Encoding goes on at this append, at this record of it. */
+  #append = 0
+  #record = 0
+
+  constructor(encoder: RecordEncoder) {
+    this.#encoder = encoder
+  }
+
+  add(append: Append): void {
+    this.appends.push(append)
+    this.bound += append.bound
+  }
+
+  /** Encodes until `enough` bytes are ready to be taken, or all is encoded. */
+  encode(enough: number): void {
+    for (;;) {
+      const append = this.appends[this.#append]
+      if (append === undefined || this.#bytes >= enough) return
+      this.#encodeFrom(append)
+      if (this.#record === append.records.length) {
+        this.#append++
+        this.#record = 0
+      }
+    }
+  }
+
+  /** What is encoded, at least a chunk unless less is left; it must be written before the next is taken. Null: that was all. */
+  take(): Piece | null {
+    if (this.#bytes === 0) this.encode(1)
+    for (const chunk of this.#taken) Chunk.give(chunk)
+    this.#taken = this.#chunks
+    this.#closeStretch()
+    const piece = { buffers: this.#buffers, bytes: this.#bytes, records: this.#records }
+    this.#chunks = []
+    this.#buffers = []
+    this.#bytes = 0
+    this.#records = 0
+    this.#from = 0
+    return piece.records === 0 ? null : piece
+  }
+
+  /** Gives back the memory. No piece of it may be on its way to the disk. */
+  done(): void {
+    for (const chunk of this.#taken) Chunk.give(chunk)
+    for (const chunk of this.#chunks) Chunk.give(chunk)
+    this.#taken = []
+    this.#chunks = []
+  }
+
+  /** Encodes records of one append until a chunk is full or the append has no more. */
+  #encodeFrom(append: Append): void {
+    const { records, time } = append
+    let chunk = this.#chunks.at(-1) ?? this.#newChunk()
+    const before = chunk.used
+    const next = this.#encoder.encode(chunk, records, this.#record, time)
+    this.#bytes += chunk.used - before
+    this.#records += next - this.#record
+    this.#record = next
+    if (next === records.length) return
+    const record = records[next]!
+    if (!this.#encoder.isOutsize(record)) {
+      this.#newChunk()
+      return
+    }
+    let used = chunk.used
+    let payload = this.#encoder.encodeOutsize(chunk, record, time)
+    if (payload === null) {
+      chunk = this.#newChunk()
+      used = 0
+      payload = this.#encoder.encodeOutsize(chunk, record, time)!
+    }
+    this.#bytes += chunk.used - used + payload.length
+    this.#closeStretch()
+    this.#buffers.push(payload)
+    this.#records++
+    this.#record++
+  }
+
+  #newChunk(): Chunk {
+    this.#closeStretch()
+    const chunk = Chunk.take()
+    this.#chunks.push(chunk)
+    this.#from = 0
+    return chunk
+  }
+
+  #closeStretch(): void {
+    const chunk = this.#chunks.at(-1)
+    if (chunk === undefined || chunk.used === this.#from) return
+    this.#buffers.push(chunk.bytes.subarray(this.#from, chunk.used))
+    this.#from = chunk.used
+  }
 }
 
 /** What a pending append takes besides its bytes, about. */
@@ -54,7 +165,7 @@ export class AppendQueue {
   /** First of `#waiting` that has not been taken. */
   #head = 0
   #filling: Group | null = null
-  #mostGroupBytes = Chunk.BYTES
+  #mostGroupBytes = MOST_GROUP_BYTES
   #pending = 0
 
   constructor(encoder: RecordEncoder) {
@@ -78,7 +189,7 @@ export class AppendQueue {
 
   /** Groups grow no larger than this, a single append apart. */
   limitGroups(bytes: number): void {
-    this.#mostGroupBytes = Math.min(bytes, Chunk.BYTES)
+    this.#mostGroupBytes = Math.min(bytes, MOST_GROUP_BYTES)
   }
 
   push(item: Queued): void {
@@ -91,7 +202,7 @@ export class AppendQueue {
 
   /** The next group to write or operation to run, in order. */
   take(): Group | Operation | undefined {
-    this.refill()
+    this.#refill()
     const group = this.#filling
     if (group !== null) {
       this.#filling = null
@@ -100,18 +211,15 @@ export class AppendQueue {
     return this.#shift() as Operation | undefined
   }
 
-  /** Encodes what waits into the next group, as far as it goes. */
-  refill(): void {
-    for (;;) {
-      const next = this.#waiting[this.#head]
-      if (!(next instanceof Append) || !this.#fill(next)) return
-      this.#shift()
-    }
+  /** Encodes what will be written next; for while something else is being written. */
+  encodeAhead(): void {
+    this.#refill()
+    this.#filling?.encode(MOST_GROUP_BYTES)
   }
 
   /** A group is done with: its memory is for others. */
   done(group: Group): void {
-    if (group.chunk !== null) Chunk.give(group.chunk)
+    group.done()
     for (const append of group.appends) this.#pending -= pendingBytesOf(append)
   }
 
@@ -130,22 +238,21 @@ export class AppendQueue {
     return all
   }
 
+  /** Moves what waits into the group being filled, as far as it goes. */
+  #refill(): void {
+    for (;;) {
+      const next = this.#waiting[this.#head]
+      if (!(next instanceof Append) || !this.#fill(next)) return
+      this.#shift()
+    }
+  }
+
   /** Puts the append into the group being filled, if it fits. */
   #fill(append: Append): boolean {
-    let group = this.#filling
-    if (group === null) {
-      const chunk = append.bound > Chunk.BYTES ? null : Chunk.take()
-      group = { appends: [], chunk }
-      this.#filling = group
-    } else if (group.chunk === null || group.chunk.used + append.bound > this.#mostGroupBytes) {
-      return false
-    }
-    group.appends.push(append)
-    if (group.chunk !== null) {
-      const before = group.chunk.used
-      this.#encoder.encode(group.chunk, append.records, append.time)
-      append.bytes = group.chunk.used - before
-    }
+    const group = this.#filling
+    if (group === null) this.#filling = new Group(this.#encoder)
+    else if (group.bound + append.bound > this.#mostGroupBytes) return false
+    this.#filling!.add(append)
     return true
   }
 

@@ -3,19 +3,21 @@
  * not fit, on flush and on close. What is larger than the buffer goes to the segment directly, after what is pending.
  * Every call but `sync` and `close` is made between the appender's `begin` and `release`, and leaves it so.
  */
-import type { Append, Group } from './append-queue.js'
+import { Group, type Piece } from './append-queue.js'
 import { SAFETY } from './format.js'
 import type { LogId } from './log-id.js'
 import { PreCommit } from './pre-commit.js'
-import type { Piece, RecordEncoder } from './record-encoder.js'
+import type { RecordEncoder } from './record-encoder.js'
 import type { SegmentAppender } from './segment-appender.js'
 
 export class PreCommitStage {
   readonly #appender: SegmentAppender
+  readonly #encoder: RecordEncoder
   readonly #preCommit: PreCommit
 
-  private constructor(appender: SegmentAppender, preCommit: PreCommit) {
+  private constructor(appender: SegmentAppender, encoder: RecordEncoder, preCommit: PreCommit) {
     this.#appender = appender
+    this.#encoder = encoder
     this.#preCommit = preCommit
   }
 
@@ -23,7 +25,11 @@ export class PreCommitStage {
    * Moves to the segment what a dead writer left in the buffer, and gives the buffer the capacity asked for.
    * @returns null when the journal has no pre-commit buffer
    */
-  static async open(appender: SegmentAppender, capacity?: number): Promise<PreCommitStage | null> {
+  static async open(
+    appender: SegmentAppender,
+    encoder: RecordEncoder,
+    capacity?: number,
+  ): Promise<PreCommitStage | null> {
     const { dir, hdrMagic, fileMode } = appender
     let preCommit = await PreCommit.open(dir, hdrMagic, fileMode)
     try {
@@ -36,7 +42,7 @@ export class PreCommitStage {
         return null
       }
       if (appender.place.marker === 0) preCommit.segmentEndsWith(null)
-      return new PreCommitStage(appender, preCommit)
+      return new PreCommitStage(appender, encoder, preCommit)
     } catch (error) {
       await preCommit.close()
       throw error
@@ -49,16 +55,15 @@ export class PreCommitStage {
   }
 
   /** Appends a group. @returns each append's first id, in order */
-  async write(group: Group, encoder: RecordEncoder): Promise<LogId[]> {
+  async write(group: Group): Promise<LogId[]> {
     const ids: LogId[] = []
-    let at = 0
     for (const append of group.appends) {
-      if (group.chunk === null) {
-        ids.push(await this.#large(append, encoder))
-      } else {
-        const bytes = group.chunk.bytes.subarray(at, at + append.bytes)
-        at += append.bytes
-        ids.push(await this.#small(bytes, append.records.length))
+      const alone = new Group(this.#encoder)
+      alone.add(append)
+      try {
+        ids.push(await this.#writeAlone(alone))
+      } finally {
+        alone.done()
       }
     }
     await this.#preCommit.store(this.#durable)
@@ -90,35 +95,32 @@ export class PreCommitStage {
     return this.#appender.meta.safety === SAFETY.safe
   }
 
-  async #small(bytes: Buffer, records: number): Promise<LogId> {
+  async #writeAlone(group: Group): Promise<LogId> {
     const preCommit = this.#preCommit
-    if (!preCommit.mayHold(bytes)) await this.flush()
+    group.encode(preCommit.capacity + 1)
+    const piece = group.take()!
+    const only = piece.bytes <= preCommit.capacity ? bytesOf(piece) : null
+    if (only === null || !preCommit.mayHold(only)) await this.flush()
     const { log, marker } = this.#appender.place
     const first = { log, marker: marker + preCommit.records + 1 }
-    if (preCommit.mayHold(bytes)) {
-      preCommit.put(bytes)
-    } else {
-      await this.#append([bytes], bytes.length, records)
-      preCommit.segmentEndsWith(bytes)
-      await this.#rollIfFull()
-    }
+    if (only !== null && preCommit.mayHold(only)) preCommit.put(only)
+    else await this.#direct(piece, group)
     return first
   }
 
-  async #large(append: Append, encoder: RecordEncoder): Promise<LogId> {
-    await this.flush()
+  /** To the segment, where nothing is pending before it. */
+  async #direct(first: Piece, group: Group): Promise<void> {
     const place = this.#appender.place
     try {
-      for (const { buffers, bytes, records } of encoder.pieces(append.records, append.time)) {
-        await this.#appender.append(buffers, bytes, records)
-        this.#preCommit.segmentEndsWith(lastOf({ buffers, bytes, records }))
+      for (let piece: Piece | null = first; piece !== null; piece = group.take()) {
+        await this.#appender.append(piece.buffers, piece.bytes, piece.records)
+        this.#preCommit.segmentEndsWith(bytesOf(piece))
       }
     } catch (error) {
       await this.#appender.cutBack(place)
       throw error
     }
     await this.#rollIfFull()
-    return { log: place.log, marker: place.marker + 1 }
   }
 
   async #append(buffers: Buffer[], bytes: number, records: number): Promise<void> {
@@ -160,9 +162,9 @@ async function recover(appender: SegmentAppender, preCommit: PreCommit): Promise
   await preCommit.clear(true)
 }
 
-/** A piece that is one uncopied record has header and payload in two buffers, and is larger than any buffer compares. */
-function lastOf({ buffers }: Piece): Buffer | undefined {
-  return buffers.length === 1
-    ? Buffer.from(buffers[0]!.buffer, buffers[0]!.byteOffset, buffers[0]!.byteLength)
-    : undefined
+/** The piece as one buffer. */
+function bytesOf({ buffers, bytes }: Piece): Buffer {
+  const [only] = buffers
+  if (buffers.length > 1 || only === undefined) return Buffer.concat(buffers, bytes)
+  return Buffer.from(only.buffer, only.byteOffset, only.byteLength)
 }

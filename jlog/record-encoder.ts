@@ -7,7 +7,13 @@
 import type { Compress } from './compression.js'
 import { compressorFor, MAX_LZ4_PAYLOAD_BYTES, storedBound } from './compression.js'
 import { JlogError } from './errors.js'
-import { COMPRESSION_PROVIDERS, compressionProvider, headerBytes, isCompressed } from './format.js'
+import {
+  COMPRESSION_PROVIDERS,
+  compressionProvider,
+  headerBytes,
+  isCompressed,
+  PLAIN_HEADER_BYTES,
+} from './format.js'
 
 /** When a record was written: Unix seconds, and microseconds beyond them; each an unsigned 32-bit number. */
 export interface RecordTime {
@@ -24,8 +30,9 @@ export type AppendRecord = Uint8Array | string | TimedRecord
 
 /** Memory for a stretch of encoded records. */
 export class Chunk {
-  static readonly BYTES = 2 * 1024 * 1024
-  static readonly #MOST_KEPT = 4
+  /** Small enough to stay in the processor's cache between encoding and writing. */
+  static readonly BYTES = 512 * 1024
+  static readonly #MOST_KEPT = 16
   static readonly #free: Chunk[] = []
 
   readonly bytes: Buffer = Buffer.allocUnsafeSlow(Chunk.BYTES)
@@ -42,17 +49,6 @@ export class Chunk {
   static give(chunk: Chunk): void {
     if (Chunk.#free.length < Chunk.#MOST_KEPT) Chunk.#free.push(chunk)
   }
-
-  get room(): number {
-    return Chunk.BYTES - this.used
-  }
-}
-
-/** Whole records, as buffers to be written one after the other. */
-export interface Piece {
-  readonly buffers: readonly Uint8Array[]
-  readonly bytes: number
-  readonly records: number
 }
 
 const MAX_PAYLOAD_BYTES = 0xffffffff
@@ -80,11 +76,12 @@ export class RecordEncoder {
    * @throws JlogError JLOG_ERR_ILLEGAL_WRITE for what cannot be a record; nothing is encoded then
    */
   bound(records: readonly AppendRecord[]): number {
+    const plain = this.#compress === null
     let bound = records.length * this.#header
     for (const record of records) {
-      if (record instanceof Uint8Array) {
-        if (record.length > this.#mostPayload) throw tooLarge(record.length)
-        bound += this.#compress === null ? record.length : storedBound(record.length)
+      if (plain && record instanceof Uint8Array) {
+        if (record.length > MAX_PAYLOAD_BYTES) throw tooLarge(record.length)
+        bound += record.length
       } else {
         bound += this.#boundOf(record)
       }
@@ -92,65 +89,86 @@ export class RecordEncoder {
     return bound
   }
 
-  #boundOf(record: string | TimedRecord): number {
-    let payload: Uint8Array | string
-    if (typeof record === 'string') {
-      payload = record
-    } else {
-      assertTime(record)
-      payload = record.payload
-    }
-    // A UTF-16 unit makes at most three bytes; counting them exactly pays only when there are many.
-    let length: number
-    if (typeof payload === 'string') {
-      length = payload.length < 1024 ? payload.length * 3 : Buffer.byteLength(payload)
-    } else if (payload instanceof Uint8Array) length = payload.length
-    else throw notARecord()
+  #boundOf(record: AppendRecord): number {
+    const isTimed = !(typeof record === 'string' || record instanceof Uint8Array)
+    if (isTimed) assertTimedRecord(record)
+    const payload = payloadOf(record)
+    const length = typeof payload === 'string' ? utf8Bound(payload) : payload.length
     if (length > this.#mostPayload) throw tooLarge(length)
-    return this.#compress === null ? length : storedBound(length)
+    return this.#payloadBound(payload)
   }
 
-  /** Encodes the records at the end of a chunk that has room for their `bound`. */
-  encode(chunk: Chunk, records: readonly AppendRecord[], time: RecordTime): void {
+  /**
+   * Encodes records from the `from`th on at the end of the chunk, as many as have room.
+   * @returns index of the first record not encoded
+   */
+  encode(chunk: Chunk, records: readonly AppendRecord[], from: number, time: RecordTime): number {
     const { bytes, words } = chunk
     const { sec, usec } = time
     const magic = this.#magic
+    const count = records.length
+    const plain = this.#compress === null
     let at = chunk.used
-    for (const record of records) {
-      if (this.#compress === null && record instanceof Uint8Array) {
+    let i = from
+    for (; i < count; i++) {
+      const record = records[i]!
+      if (plain && record instanceof Uint8Array) {
         const length = record.length
+        const end = at + PLAIN_HEADER_BYTES + length
+        if (end > Chunk.BYTES || length > UNCOPIED_BYTES) break
         words.setUint32(at, magic, true)
         words.setUint32(at + 4, sec, true)
         words.setUint32(at + 8, usec, true)
         words.setUint32(at + 12, length, true)
-        bytes.set(record, at + 16)
-        at += 16 + length
+        bytes.set(record, at + PLAIN_HEADER_BYTES)
+        at = end
       } else {
-        at = this.#encodeOther(chunk, at, record, time)
+        const end = this.#encodeOther(chunk, at, record, time)
+        if (end < 0) break
+        at = end
       }
     }
     chunk.used = at
+    return i
   }
 
+  /** Must this record be written from where it lies? */
+  isOutsize(record: AppendRecord): boolean {
+    return this.#payloadBound(payloadOf(record)) > UNCOPIED_BYTES
+  }
+
+  /** Encodes the header of an outsize record at the end of the chunk. @returns its stored payload; null: no room */
+  encodeOutsize(chunk: Chunk, record: AppendRecord, time: RecordTime): Uint8Array | null {
+    if (chunk.used + this.#header > Chunk.BYTES) return null
+    const payload = asBytes(payloadOf(record))
+    const stored = this.#compress === null ? payload : this.#compress(payload)
+    this.#putHeader(chunk, chunk.used, timeOf(record) ?? time, payload.length, stored.length)
+    chunk.used += this.#header
+    return stored
+  }
+
+  /** @returns where the record ends; -1 when there is no room for it, or it is outsize */
   #encodeOther(chunk: Chunk, at: number, record: AppendRecord, time: RecordTime): number {
-    const timed = typeof record === 'string' || record instanceof Uint8Array ? null : record
-    const payload = timed === null ? (record as string | Uint8Array) : timed.payload
-    if (this.#compress !== null) {
-      const plain = typeof payload === 'string' ? Buffer.from(payload) : payload
-      const stored = this.#compress(plain)
-      this.#putHeader(chunk, at, timed ?? time, plain.length, stored.length)
-      chunk.bytes.set(stored, at + this.#header)
-      return at + this.#header + stored.length
-    }
+    const payload = payloadOf(record)
+    const start = at + this.#header
+    const bound = this.#payloadBound(payload)
+    if (start + bound > Chunk.BYTES || bound > UNCOPIED_BYTES) return -1
     let length: number
-    if (typeof payload === 'string') {
-      length = chunk.bytes.write(payload, at + this.#header)
+    let stored: number
+    if (this.#compress !== null) {
+      const bytes = asBytes(payload)
+      const compressed = this.#compress(bytes)
+      chunk.bytes.set(compressed, start)
+      length = bytes.length
+      stored = compressed.length
+    } else if (typeof payload === 'string') {
+      length = stored = chunk.bytes.write(payload, start)
     } else {
-      length = payload.length
-      chunk.bytes.set(payload, at + this.#header)
+      chunk.bytes.set(payload, start)
+      length = stored = payload.length
     }
-    this.#putHeader(chunk, at, timed ?? time, length, length)
-    return at + this.#header + length
+    this.#putHeader(chunk, at, timeOf(record) ?? time, length, stored)
+    return start + stored
   }
 
   #putHeader(chunk: Chunk, at: number, time: RecordTime, length: number, stored: number): void {
@@ -162,64 +180,28 @@ export class RecordEncoder {
     if (this.#compress !== null) words.setUint32(at + 16, stored, true)
   }
 
-  /**
-   * Encodes any number of records of any size piece by piece into two chunks by turns: a piece may be written while
-   * the next is made, and must have been when the one after that is asked for.
-   */
-  *pieces(records: readonly AppendRecord[], time: RecordTime): Generator<Piece, void> {
-    const chunks = [Chunk.take(), Chunk.take()] as const
-    try {
-      let turn = 0
-      let chunk = chunks[0]
-      let from = 0
-      let one: AppendRecord[] = []
-      for (const record of records) {
-        one = [record]
-        const bound = this.bound(one)
-        if (bound > chunk.room || bound > UNCOPIED_BYTES) {
-          if (chunk.used > 0) {
-            yield {
-              buffers: [chunk.bytes.subarray(0, chunk.used)],
-              bytes: chunk.used,
-              records: from,
-            }
-            turn ^= 1
-            chunk = chunks[turn]!
-            chunk.used = 0
-            from = 0
-          }
-        }
-        if (bound > UNCOPIED_BYTES) {
-          yield this.#uncopied(chunk, record, time)
-          turn ^= 1
-          chunk = chunks[turn]!
-          chunk.used = 0
-        } else {
-          this.encode(chunk, one, time)
-          from++
-        }
-      }
-      if (chunk.used > 0) {
-        yield { buffers: [chunk.bytes.subarray(0, chunk.used)], bytes: chunk.used, records: from }
-      }
-    } finally {
-      for (const chunk of chunks) Chunk.give(chunk)
-    }
+  /** Most bytes that a payload takes on disk. */
+  #payloadBound(payload: Uint8Array | string): number {
+    const length = typeof payload === 'string' ? utf8Bound(payload) : payload.length
+    return this.#compress === null ? length : storedBound(length)
   }
+}
 
-  #uncopied(chunk: Chunk, record: AppendRecord, time: RecordTime): Piece {
-    const timed = typeof record === 'string' || record instanceof Uint8Array ? null : record
-    const given = timed === null ? (record as string | Uint8Array) : timed.payload
-    const payload = typeof given === 'string' ? Buffer.from(given) : given
-    const stored = this.#compress === null ? payload : this.#compress(payload)
-    if (stored.length > MAX_PAYLOAD_BYTES) throw tooLarge(stored.length)
-    this.#putHeader(chunk, 0, timed ?? time, payload.length, stored.length)
-    return {
-      buffers: [chunk.bytes.subarray(0, this.#header), stored],
-      bytes: this.#header + stored.length,
-      records: 1,
-    }
-  }
+function payloadOf(record: AppendRecord): Uint8Array | string {
+  return typeof record === 'string' || record instanceof Uint8Array ? record : record.payload
+}
+
+function timeOf(record: AppendRecord): RecordTime | null {
+  return typeof record === 'string' || record instanceof Uint8Array ? null : record
+}
+
+function asBytes(payload: Uint8Array | string): Uint8Array {
+  return typeof payload === 'string' ? Buffer.from(payload) : payload
+}
+
+/** A UTF-16 unit makes at most three bytes; counting them exactly pays only where they are many. */
+function utf8Bound(text: string): number {
+  return text.length < 1024 ? text.length * 3 : Buffer.byteLength(text)
 }
 
 /** @throws JlogError JLOG_ERR_ILLEGAL_WRITE */
@@ -236,9 +218,16 @@ function tooLarge(bytes: number): JlogError {
   })
 }
 
-function notARecord(): JlogError {
-  return new JlogError(
+function assertTimedRecord(record: unknown): asserts record is TimedRecord {
+  if (typeof record === 'object' && record !== null && 'payload' in record) {
+    const { payload } = record
+    if (typeof payload === 'string' || payload instanceof Uint8Array) {
+      assertTime(record as TimedRecord)
+      return
+    }
+  }
+  throw new JlogError(
     'JLOG_ERR_ILLEGAL_WRITE',
-    'a record is bytes, or text, or has either as payload',
+    'not a record: give bytes, or text, or an object with either as its payload',
   )
 }

@@ -27,8 +27,8 @@ import { walkSegment } from './segment.js'
 import { recordsFollow } from './torn-tail.js'
 
 export const LAST_SEGMENT = 0xffffffff
-/** Finished segments whose sync has not ended yet; with more of them, writing waits for the disk. */
-const MOST_RETIRING = 16
+/** Finished segments that wait for their sync, each an open file; with more of them, writing waits for the disk. */
+const MOST_RETIRING = 64
 /** A segment larger than this is counted from its index, as far as that goes. */
 const COUNT_FROM_INDEX_BYTES = 8 * 1024 * 1024
 /** After this long of taking the lock again and again it is left free for a moment, for others to take. */
@@ -52,8 +52,11 @@ export class SegmentAppender {
   /** Mode of new files, less the umask. */
   readonly fileMode: number
   readonly #lockOptions: LockOptions
-  /** Syncs of finished segments and of the directory that are under way. */
-  readonly #retiring = new Set<Promise<void>>()
+  /** Finished segments are synced and closed one after the other: syncs side by side would hold up the writes. */
+  #retiring: Promise<void> = Promise.resolve()
+  #retiringCount = 0
+  /** Was a segment made whose name no sync of the directory has covered? */
+  #unnamed: boolean = false
   /** The first sync that failed. None after it is believed. */
   #syncFailure: unknown = null
   #meta: Metastore
@@ -275,8 +278,12 @@ export class SegmentAppender {
 
   /** Everything ever appended is durable after this, and found again: segments, directory and metastore. */
   async syncAll(): Promise<void> {
-    await this.#retired()
+    await this.#retiring
     await this.sync()
+    if (this.#unnamed) {
+      this.#unnamed = false
+      await syncDirectory(this.dir)
+    }
     await this.#metastore.sync()
   }
 
@@ -293,7 +300,7 @@ export class SegmentAppender {
 
   /** Closes everything as it is, after a failure. */
   async abandon(): Promise<void> {
-    await Promise.allSettled(this.#retiring)
+    await this.#retiring
     await this.#file?.close()
     this.#file = null
     await this.#metastore.close()
@@ -325,9 +332,9 @@ export class SegmentAppender {
 
   async #createSegment(log: number, durable: boolean): Promise<JournalFile> {
     const file = await JournalFile.open(join(this.dir, segmentFile(log)), { create: this.fileMode })
-    // A segment that a power cut takes away was not promised to anybody below safety 2, until `syncAll`.
+    // Below safety 2 the name waits for the segment's own sync, which has done most of the work then.
     if (durable) await syncDirectory(this.dir)
-    else this.#inBackground(syncDirectory(this.dir))
+    else this.#unnamed = true
     return file
   }
 
@@ -380,28 +387,27 @@ export class SegmentAppender {
     const file = this.#file
     if (file === null) return
     const dirty = this.#dirty
+    const unnamed = this.#unnamed
     this.#file = null
     this.#dirty = false
+    this.#unnamed = false
     file.unlock()
-    this.#inBackground((dirty ? file.sync() : Promise.resolve()).finally(() => file.close()))
-  }
-
-  #inBackground(work: Promise<void>): void {
-    const guarded = work
-      .catch((error: unknown) => {
+    this.#retiringCount++
+    this.#retiring = this.#retiring.then(async () => {
+      try {
+        if (dirty && this.#syncFailure === null) await file.sync()
+        if (unnamed && this.#syncFailure === null) await syncDirectory(this.dir)
+      } catch (error) {
         this.#syncFailure ??= error
-      })
-      .finally(() => this.#retiring.delete(guarded))
-    this.#retiring.add(guarded)
+      } finally {
+        await file.close().catch(() => {})
+        this.#retiringCount--
+      }
+    })
   }
 
   async #boundRetiring(): Promise<void> {
-    while (this.#retiring.size > MOST_RETIRING) await Promise.race(this.#retiring)
-  }
-
-  async #retired(): Promise<void> {
-    while (this.#retiring.size > 0) await Promise.all(this.#retiring)
-    this.#throwSyncFailure()
+    if (this.#retiringCount > MOST_RETIRING) await this.#retiring
   }
 
   #throwSyncFailure(): void {

@@ -35,6 +35,8 @@ export interface AppendedBatch {
 }
 
 const DEFAULT_MAX_PENDING_BYTES = 256 * 1024 * 1024
+/** Of a group being written, so much is encoded before the next write: more would only leave the processor's cache. */
+const ENCODE_AHEAD_BYTES = 512 * 1024
 /** Above this share of `maxPendingBytes`, `ready` waits. */
 const READY_SHARE = 1 / 8
 
@@ -89,7 +91,7 @@ export class JournalWriter {
       // Before any roll: a dead writer's flush is to be found at the end of the segment it was made to.
       await appender.begin({ evenIfFull: true })
       try {
-        const stage = await PreCommitStage.open(appender, options.preCommit)
+        const stage = await PreCommitStage.open(appender, encoder, options.preCommit)
         return new JournalWriter(appender, encoder, stage, options)
       } finally {
         appender.release()
@@ -323,7 +325,7 @@ export class JournalWriter {
     this.#queue.limitGroups(unitLimit / 2)
     try {
       if (this.#stage === null) await this.#write(group)
-      else ids = await this.#stage.write(group, this.#encoder)
+      else ids = await this.#stage.write(group)
       if (appender.full) {
         if (safety === SAFETY.safe) await appender.sync()
         // The records stand; that the next segment cannot be made is the next append's trouble.
@@ -339,36 +341,22 @@ export class JournalWriter {
     this.#noteFailure(rollFailure)
   }
 
+  /** Writes a group piece by piece; what comes next is encoded meanwhile. */
   async #write(group: Group): Promise<void> {
     const appender = this.#appender
     const place = appender.place
+    let writing: Promise<void> | null = null
     try {
-      if (group.chunk === null) {
-        for (const append of group.appends) await this.#writePieces(append)
-        return
+      for (let piece = group.take(); piece !== null; piece = group.take()) {
+        writing = appender.append(piece.buffers, piece.bytes, piece.records)
+        group.encode(ENCODE_AHEAD_BYTES)
+        this.#queue.encodeAhead()
+        await writing
       }
-      let records = 0
-      for (const append of group.appends) records += append.records.length
-      const { bytes, used } = group.chunk
-      const writing = appender.append([bytes.subarray(0, used)], used, records)
-      this.#queue.refill()
-      await writing
     } catch (error) {
+      await writing?.catch(() => {})
       await appender.cutBack(place)
       throw error
-    }
-  }
-
-  async #writePieces(append: Append): Promise<void> {
-    const pieces = this.#encoder.pieces(append.records, append.time)
-    let writing = Promise.resolve()
-    try {
-      for (const { buffers, bytes, records } of pieces) {
-        await writing
-        writing = this.#appender.append(buffers, bytes, records)
-      }
-    } finally {
-      await writing
     }
   }
 

@@ -1,0 +1,181 @@
+/**
+ * Appending to a journal, against plain writes of the same bytes in 1 MiB pieces, in the same run and on the same
+ * disk. Rounds of both take turns, so that a slow moment of the machine hits both; what is printed is the median of the
+ * rounds' ratios. Usage: node bench/jlog-append.mjs [--dir DIR] [--mib N] [--rounds N] [--only NAME]
+ */
+import { closeSync, fdatasyncSync, openSync, rmSync, writeSync } from 'node:fs'
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { createJournal, openWriter } from '../dist/jlog/index.js'
+
+const { values } = parseArgs({
+  options: {
+    dir: { type: 'string', default: tmpdir() },
+    mib: { type: 'string', default: '256' },
+    rounds: { type: 'string', default: '7' },
+    only: { type: 'string' },
+  },
+})
+const TOTAL_BYTES = Number(values.mib) * 1024 * 1024
+const ROUNDS = Number(values.rounds)
+const HEADER_BYTES = 16
+const MIB = Buffer.alloc(1024 * 1024, 'm')
+const PARALLEL_BATCHES = 4
+
+const scratch = await mkdtemp(join(values.dir, 'bobbin-bench-'))
+let serial = 0
+
+/** The same bytes as plain writes of 1 MiB; `sync` after each, and once at the end when `finalSync`. */
+function plain(bytes, { sync = false, finalSync = false } = {}) {
+  const path = join(scratch, `plain-${serial++}`)
+  const fd = openSync(path, 'w')
+  const seconds = timeNow(() => {
+    for (let at = 0; at < bytes; at += MIB.length) {
+      writeSync(fd, MIB)
+      if (sync) fdatasyncSync(fd)
+    }
+    if (finalSync) fdatasyncSync(fd)
+  })
+  closeSync(fd)
+  rmSync(path)
+  return bytes / seconds
+}
+
+function timeNow(work) {
+  const start = process.hrtime.bigint()
+  work()
+  return Number(process.hrtime.bigint() - start) / 1e9
+}
+
+/** Bytes on disk a second with which `work(writer)` appends `bytes` to a new journal. */
+async function journal(bytes, create, work, finalSync = false) {
+  const dir = join(scratch, `journal-${serial++}`)
+  await createJournal(dir, create)
+  const writer = await openWriter(dir)
+  const start = process.hrtime.bigint()
+  await work(writer)
+  if (finalSync) await writer.sync()
+  const seconds = Number(process.hrtime.bigint() - start) / 1e9
+  await writer.close()
+  rmSync(dir, { recursive: true })
+  return bytes / seconds
+}
+
+/** Appends batches of `perBatch` records, a few at a time, and waits for all. */
+async function inBatches(writer, records, count) {
+  let left = count
+  const lane = async () => {
+    while (left > 0) {
+      left -= records.length
+      await writer.appendBatch(records)
+    }
+  }
+  await Promise.all(Array.from({ length: PARALLEL_BATCHES }, lane))
+}
+
+/** `inFlight` callers that each append one record after the other. */
+async function singles(writer, record, count, inFlight) {
+  let left = count
+  const caller = async () => {
+    while (left-- > 0) await writer.append(record)
+  }
+  await Promise.all(Array.from({ length: inFlight }, caller))
+}
+
+function payloads(bytes, count) {
+  return Array.from({ length: count }, (_, i) => Buffer.alloc(bytes, `record ${i} of a batch; `))
+}
+
+const cases = [
+  {
+    name: '100 B, safety 1, batches of 1,000',
+    target: 0.5,
+    record: 100,
+    run: (n, bytes) => journal(bytes, { safety: 1 }, (w) => inBatches(w, payloads(100, 1000), n)),
+    base: (bytes) => plain(bytes),
+  },
+  {
+    name: '100 B, safety 1, then sync',
+    target: 0.5,
+    record: 100,
+    run: (n, bytes) =>
+      journal(bytes, { safety: 1 }, (w) => inBatches(w, payloads(100, 1000), n), true),
+    base: (bytes) => plain(bytes, { finalSync: true }),
+  },
+  {
+    name: '1 KiB, safety 1, batches of 256',
+    target: 0.8,
+    record: 1024,
+    run: (n, bytes) => journal(bytes, { safety: 1 }, (w) => inBatches(w, payloads(1024, 256), n)),
+    base: (bytes) => plain(bytes),
+  },
+  {
+    name: '1 KiB, safety 1, then sync',
+    target: 0.8,
+    record: 1024,
+    run: (n, bytes) =>
+      journal(bytes, { safety: 1 }, (w) => inBatches(w, payloads(1024, 256), n), true),
+    base: (bytes) => plain(bytes, { finalSync: true }),
+  },
+  {
+    name: '1 KiB, safety 2, 1,024 single appends in flight',
+    target: 0.5,
+    record: 1024,
+    run: (n, bytes) =>
+      journal(bytes, { safety: 2 }, (w) => singles(w, payloads(1024, 1)[0], n, 1024)),
+    base: (bytes) => plain(bytes, { sync: true }),
+  },
+  {
+    name: '1 KiB, safety 1, 1,024 single appends in flight',
+    record: 1024,
+    run: (n, bytes) =>
+      journal(bytes, { safety: 1 }, (w) => singles(w, payloads(1024, 1)[0], n, 1024)),
+    base: (bytes) => plain(bytes),
+  },
+  {
+    name: '1 KiB, LZ4, batches of 256 (target: 0.4 M records/s)',
+    record: 1024,
+    run: (n, bytes) =>
+      journal(bytes, { compression: 'lz4' }, (w) => inBatches(w, payloads(1024, 256), n)),
+    base: (bytes) => plain(bytes),
+  },
+]
+
+const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]
+
+try {
+  plain(TOTAL_BYTES)
+  console.log(
+    `${values.mib} MiB a round, ${ROUNDS} rounds; baseline: plain 1 MiB writes of the same bytes`,
+  )
+  console.log('case'.padEnd(56), 'M records/s', '   MiB/s', '  plain', ' ratio', 'target')
+  for (const { name, target, record, run, base } of cases) {
+    if (values.only && !name.includes(values.only)) continue
+    const count = Math.floor(TOTAL_BYTES / (record + HEADER_BYTES))
+    const bytes = count * (record + HEADER_BYTES)
+    const rounds = []
+    for (let round = 0; round <= ROUNDS; round++) {
+      const before = base(bytes)
+      const speed = await run(count, bytes)
+      const after = base(bytes)
+      const baseline = (before + after) / 2
+      // The first round only warms up.
+      if (round > 0) rounds.push({ speed, baseline, ratio: speed / baseline })
+    }
+    const speed = median(rounds.map((r) => r.speed))
+    console.log(
+      name.padEnd(56),
+      (speed / (record + HEADER_BYTES) / 1e6).toFixed(2).padStart(11),
+      (speed / 2 ** 20).toFixed(0).padStart(8),
+      (median(rounds.map((r) => r.baseline)) / 2 ** 20).toFixed(0).padStart(7),
+      median(rounds.map((r) => r.ratio))
+        .toFixed(2)
+        .padStart(6),
+      target === undefined ? '' : String(target).padStart(6),
+    )
+  }
+} finally {
+  rmSync(scratch, { recursive: true, force: true })
+}
