@@ -21,7 +21,7 @@ import { COMPRESSION_PROVIDERS, compressionProvider, headerBytes, isCompressed }
 
 /** Longest record that is believed when nothing confirms it; a damaged length is mostly beyond this. */
 const BELIEVABLE_BYTES = 16 * 1024 * 1024
-/** A kept extent is handed out at least so often, for progress and for stopping. */
+/** Often enough for progress and for stopping. */
 const EXTENT_BYTES = 64 * 1024 * 1024
 
 /** Why bytes are cut. */
@@ -82,6 +82,7 @@ export interface ScanSummary {
 /**
  * The extents of the segment, in order and without gaps.
  * @param hdrMagic the journal's magic; 0 for a legacy one
+ * @param extentBytes a kept extent is handed out at least so often
  * @returns (as the generator's return value) what is known of the index
  */
 export async function* scanSegment(
@@ -89,6 +90,7 @@ export async function* scanSegment(
   hdrMagic: number,
   evidence: ScanEvidence = {},
   visit?: RecordVisitor,
+  extentBytes = EXTENT_BYTES,
 ): AsyncGenerator<Extent, ScanSummary> {
   const shape = new HeaderShape(bytes, hdrMagic)
   const index = new IndexWitness(evidence.index ?? null)
@@ -101,7 +103,7 @@ export async function* scanSegment(
     const from = at
     let records = 0
     let reason: DamageReason | null = null
-    while (at < bytes.size && at - from < EXTENT_BYTES) {
+    while (at < bytes.size && at - from < extentBytes) {
       bytes.slide(at)
       if (bytes.breathless) await bytes.breathe()
       ordinal = index.meet(at) || ordinal + 1

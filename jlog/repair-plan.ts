@@ -10,8 +10,8 @@
  *     <segment>.repair-new   the segment without them (empty: truncate)    → takes the segment's place
  *     <segment>.repair       the plan, as JSON                             → removed at the end
  *
- * A finished segment is replaced by rename, so whoever reads the old one goes on reading sound old bytes. The segment
- * being written is never replaced: other writers have it open, wait for its lock and would then append to a file
+ * A finished segment is replaced by rename, so whoever has the old one mapped goes on reading the old bytes, and a
+ * writer that missed the roll finds it full, as it was. The segment being written is never replaced: other writers have it open, wait for its lock and would then append to a file
  * without a name. It is cut back in place or, for damage in its middle, rewritten in place under its lock.
  */
 import { readFile, rename } from 'node:fs/promises'

@@ -12,7 +12,7 @@ import { SegmentChecksums } from './checksums.js'
 import { DamageBytes } from './damage-bytes.js'
 import { type Extent, scanSegment } from './damage-scan.js'
 import { JlogError } from './errors.js'
-import { errnoOf, JournalFile, syncDirectory } from './file.js'
+import { JournalFile, syncDirectory } from './file.js'
 import { indexFile, segmentFile } from './format.js'
 import { exists, freeAsideName, moveAside, removeIfThere } from './repair-aside.js'
 import {
@@ -27,6 +27,7 @@ import { CutList, type SegmentReport, shiftReport } from './repair-report.js'
 import { type CheckpointShift, checkpointsIn } from './repair-shifts.js'
 
 const MODE_BITS = 0o777
+const MOST_TRIES = 5
 
 export interface RepairSegmentOptions {
   /** The journal's magic; 0 for a legacy one. */
@@ -51,19 +52,37 @@ export async function repairSegment(
   log: number,
   options: RepairSegmentOptions,
 ): Promise<SegmentReport> {
-  const dryRun = options.dryRun ?? false
-  const segment = dryRun
-    ? await openToLook(join(dir, segmentFile(log)))
-    : await openLocked(join(dir, segmentFile(log)), options.lockTimeout ?? 5000)
-  try {
-    if (dryRun) return (await examine(dir, log, segment, options)).report
-    const resumed = await resumePlan(dir, log, segment)
-    if (!resumed) return await repairLocked(dir, log, segment, options)
-  } finally {
-    await segment.close()
+  const path = join(dir, segmentFile(log))
+  if (options.dryRun) {
+    const segment = await JournalFile.open(path)
+    try {
+      return (await examine(dir, log, segment, await settledSize(path, segment), options)).report
+    } finally {
+      await segment.close()
+    }
   }
-  // It was another file that had the lock; the repaired one is looked at like any other.
-  return { ...(await repairSegment(dir, log, options)), changed: true, resumed: true }
+  let resumed = false
+  for (let tries = 1; ; tries++) {
+    const segment = await openLocked(path, options.lockTimeout ?? 5000)
+    try {
+      // After that the lock may be on a file that was replaced, so the repaired one is looked at like any other.
+      if (await resumePlan(dir, log, segment)) {
+        resumed = true
+        continue
+      }
+      const report = await repairLocked(dir, log, segment, options)
+      if (report !== null) return resumed ? { ...report, changed: true, resumed } : report
+      if (tries >= MOST_TRIES) {
+        throw new JlogError('JLOG_ERR_LOCK', 'subscribers kept reading the segment under repair', {
+          file: path,
+          segment: log,
+          advice: 'stop its readers and repair again',
+        })
+      }
+    } finally {
+      await segment.close()
+    }
+  }
 }
 
 /** Completes what an interrupted repair of the segment had decided. @returns whether there was anything */
@@ -79,13 +98,14 @@ async function resumePlan(dir: string, log: number, segment: JournalFile): Promi
   return false
 }
 
+/** @returns null when a subscriber moved in the segment meanwhile: to be done again */
 async function repairLocked(
   dir: string,
   log: number,
   segment: JournalFile,
   options: RepairSegmentOptions,
-): Promise<SegmentReport> {
-  const found = await examine(dir, log, segment, options)
+): Promise<SegmentReport | null> {
+  const found = await examine(dir, log, segment, segment.size(), options)
   const { report } = found
   if (report.cutRanges > 0) {
     const mode = (await stat(segment.path)).mode & MODE_BITS
@@ -93,13 +113,7 @@ async function repairLocked(
     await writeCopies(dir, plan, segment, options, mode)
     await commitPlan(dir, plan, mode)
     const done = await carryOut(dir, plan, segment)
-    if (done === null) {
-      throw new JlogError('JLOG_ERR_LOCK', 'a subscriber read on while its segment was repaired', {
-        file: segment.path,
-        segment: log,
-        advice: 'repair again',
-      })
-    }
+    if (done === null) return null
     return { ...report, cutFile: done.cutFile, indexFile: done.indexFile }
   }
   if (report.index !== 'moved-aside') return report
@@ -121,9 +135,9 @@ async function examine(
   dir: string,
   log: number,
   segment: JournalFile,
+  size: number,
   options: RepairSegmentOptions,
 ): Promise<Examined> {
-  const size = segment.size()
   const subscribers = await checkpointsIn(dir, log)
   /** Of each subscriber: kept records that it is sure to have read. */
   const read = subscribers.map(() => 0)
@@ -182,7 +196,8 @@ function planFor(log: number, found: Examined, options: RepairSegmentOptions): R
   return {
     version: 1,
     log,
-    mode: tailOnly ? 'truncate' : options.live ? 'rewrite' : 'replace',
+    // A finished segment is never made shorter in place: a writer that missed the roll would find room in it again.
+    mode: !options.live ? 'replace' : tailOnly ? 'truncate' : 'rewrite',
     size: report.bytesBefore,
     newSize: report.bytesAfter,
     firstCut,
@@ -290,14 +305,17 @@ async function openLocked(path: string, timeout: number): Promise<JournalFile> {
   }
 }
 
-/** For a dry run: excludes writers where that is possible without the right to write. */
-async function openToLook(path: string): Promise<JournalFile> {
+/**
+ * A size at which no append is under way: what lies before it changes no more, and needs no lock to be looked at.
+ * Where the lock cannot be had (no right to write, somebody holds it), the size as it is.
+ */
+async function settledSize(path: string, segment: JournalFile): Promise<number> {
+  const file = await JournalFile.open(path, { write: true }).catch(() => null)
+  if (file === null) return segment.size()
   try {
-    const file = await JournalFile.open(path, { write: true })
-    await file.lock({ timeout: 5000 }).catch(() => {})
-    return file
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') throw error
-    return JournalFile.open(path)
+    await file.lock({ timeout: 1000 }).catch(() => {})
+    return segment.size()
+  } finally {
+    await file.close()
   }
 }
