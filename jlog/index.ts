@@ -16,6 +16,13 @@ export { type Compression, type CreateOptions, createJournal } from './create.js
 export { JLOG_ERROR_CODES, JlogError, type JlogErrorCode, type JlogErrorDetails } from './errors.js'
 export { DEFAULT_UNIT_LIMIT, type Metastore, SAFETY, type Safety } from './format.js'
 export {
+  inspectJournal,
+  inspectSegment,
+  type JournalInspection,
+  type RecordDetail,
+  type SegmentInspection,
+} from './inspect.js'
+export {
   advanceId,
   cleanJournal,
   describeJournal,
@@ -33,6 +40,9 @@ export { type JournalRecord, RecordBatch } from './record-batch.js'
 export type { AppendRecord, RecordTime, TimedRecord } from './record-encoder.js'
 export { type RecordJson, recordToJson } from './record-json.js'
 export { type ReadRecordsOptions, readRecords, type SkippedRange } from './records.js'
+export { type RepairOptions, type RepairProgress, repairJournal } from './repair.js'
+export type { RepairReport, SegmentReport } from './repair-report.js'
+export { type RepairSegmentOptions, repairSegment } from './repair-segment.js'
 export { type IndexDetails, readIndexDetails } from './segment-index.js'
 export type { BatchLimits } from './segment-reader.js'
 export {

@@ -92,12 +92,12 @@ describe('subscribers', () => {
     })
     expect(await getCheckpoint(dir, 'a')).toEqual({ log: 0, marker: 7 })
     for (const refused of [
-      removeSubscriber(dir, 'b'),
-      getCheckpoint(dir, 'b'),
-      setCheckpoint(dir, 'b', { log: 0, marker: 0 }),
-      addSubscriber(dir, 'b', { copy: 'c' }),
+      () => removeSubscriber(dir, 'b'),
+      () => getCheckpoint(dir, 'b'),
+      () => setCheckpoint(dir, 'b', { log: 0, marker: 0 }),
+      () => addSubscriber(dir, 'b', { copy: 'c' }),
     ]) {
-      await expect(refused).rejects.toMatchObject({ code: 'JLOG_ERR_INVALID_SUBSCRIBER' })
+      await expect(refused()).rejects.toMatchObject({ code: 'JLOG_ERR_INVALID_SUBSCRIBER' })
     }
     expect((await listSubscribers(dir)).length).toBe(1)
     await expect(addSubscriber(join(dir, 'nowhere'), 'a')).rejects.toMatchObject({
