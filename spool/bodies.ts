@@ -5,6 +5,8 @@
  * deleted gets the same row, so what a crash leaves behind is found at the next open without a scan.
  */
 import { createHash, hash } from 'node:crypto'
+import { abortable, Intake } from './body-intake.js'
+import { LargeRead, SmallRead } from './body-read.js'
 import type { Committer, Transaction } from './committer.js'
 import { invalid, SpoolError } from './errors.js'
 import { type BodyRef, CHUNK_BYTES, chunkCount, chunkKey } from './layout.js'
@@ -12,9 +14,7 @@ import type { ByteRange, StagedBody, StageOptions, SwappedBody } from './message
 import type { IdGenerator } from './message-id.js'
 import type { Store } from './store.js'
 
-/** Chunks of a large body written in one operation, and read in one piece. */
-const SLAB_CHUNKS = 16
-const READ_CHUNKS = 4
+/** Chunks deleted in one operation. */
 const DELETE_CHUNKS = 512
 
 const EMPTY = Buffer.alloc(0)
@@ -250,203 +250,6 @@ export class Bodies {
     this.#store.touched(end - start)
     if (this.#store.wantsRemap) this.#committer.remapSoon()
     return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts)
-  }
-}
-
-/** Writes a large body's chunks, with no more than two slabs in memory. */
-class Intake {
-  readonly body: Buffer
-  started = false
-  readonly #store: Store
-  readonly #committer: Committer
-  #slab = EMPTY
-  #filled = 0
-  #nextChunk = 0
-  #writing: Promise<void> = Promise.resolve()
-
-  constructor(store: Store, committer: Committer, body: Buffer) {
-    this.#store = store
-    this.#committer = committer
-    this.body = body
-  }
-
-  async add(bytes: Uint8Array): Promise<void> {
-    let at = 0
-    while (at < bytes.length) {
-      if (this.#slab.length === 0) this.#slab = Buffer.allocUnsafeSlow(SLAB_CHUNKS * CHUNK_BYTES)
-      const part = bytes.subarray(at, at + this.#slab.length - this.#filled)
-      this.#slab.set(part, this.#filled)
-      this.#filled += part.length
-      at += part.length
-      if (this.#filled === this.#slab.length) await this.#write()
-    }
-  }
-
-  async finish(): Promise<void> {
-    await this.#write()
-    await this.#writing
-  }
-
-  /** Waits for what is under way, whatever comes of it. */
-  async settled(): Promise<void> {
-    await this.#writing.catch(() => undefined)
-  }
-
-  async #write(): Promise<void> {
-    const slab = this.#slab.subarray(0, this.#filled)
-    this.#slab = EMPTY
-    this.#filled = 0
-    await this.#writing
-    if (slab.length === 0) return
-    const isFirst = !this.started
-    const firstChunk = this.#nextChunk
-    this.started = true
-    this.#nextChunk += chunkCount(slab.length)
-    this.#store.touched(slab.length >> 3)
-    this.#writing = this.#committer.submit((tx) => {
-      if (isFirst) tx.put('staged', this.body, EMPTY)
-      for (let n = firstChunk, at = 0; at < slab.length; n++, at += CHUNK_BYTES) {
-        tx.put('chunks', chunkKey(this.body, n), slab.subarray(at, at + CHUNK_BYTES))
-      }
-    }, slab.length)
-    // Awaited with the next slab; until then a failure is nobody's unhandled rejection.
-    this.#writing.catch(() => undefined)
-  }
-}
-
-class SmallRead implements SwappedBody {
-  readonly size: number
-  readonly start: number
-  readonly end: number
-  readonly #digest: Buffer
-  readonly #bytes: Buffer
-
-  constructor({ size, sha256 }: BodyRef, start: number, end: number, bytes: Buffer) {
-    this.size = size
-    this.#digest = sha256
-    this.start = start
-    this.end = end
-    this.#bytes = bytes
-  }
-
-  get sha256(): string {
-    return this.#digest.toString('hex')
-  }
-
-  get stream(): AsyncIterable<Uint8Array> {
-    return once(this.#bytes)
-  }
-
-  buffer(): Promise<Buffer> {
-    return Promise.resolve(this.#bytes)
-  }
-
-  release(): void {}
-}
-
-class LargeRead implements SwappedBody {
-  readonly size: number
-  readonly start: number
-  readonly end: number
-  readonly #digest: Buffer
-  readonly #slice: (from: number, to: number) => Buffer
-  readonly #letGo: () => void
-  #state: 'unread' | 'reading' | 'released' = 'unread'
-
-  constructor(
-    { size, sha256 }: BodyRef,
-    start: number,
-    end: number,
-    slice: (from: number, to: number) => Buffer,
-    letGo: () => void,
-  ) {
-    this.size = size
-    this.#digest = sha256
-    this.start = start
-    this.end = end
-    this.#slice = slice
-    this.#letGo = letGo
-  }
-
-  get sha256(): string {
-    return this.#digest.toString('hex')
-  }
-
-  get stream(): AsyncIterable<Uint8Array> {
-    return this.#read()
-  }
-
-  async buffer(): Promise<Buffer> {
-    const parts: Uint8Array[] = []
-    for await (const part of this.#read()) parts.push(part)
-    return Buffer.concat(parts, this.end - this.start)
-  }
-
-  release(): void {
-    if (this.#state === 'released') return
-    this.#state = 'released'
-    this.#letGo()
-  }
-
-  async *#read(): AsyncGenerator<Uint8Array, void, void> {
-    if (this.#state !== 'unread') throw invalid('stream', 'the body was read already')
-    this.#state = 'reading'
-    const step = READ_CHUNKS * CHUNK_BYTES
-    try {
-      for (let at = this.start; at < this.end; ) {
-        const to = Math.min(this.end, at - (at % step) + step)
-        yield this.#slice(at, to)
-        at = to
-        // A reader that takes everything at once must not hold up the others.
-        await turn()
-      }
-    } finally {
-      this.release()
-    }
-  }
-}
-
-async function* once(bytes: Buffer): AsyncGenerator<Uint8Array, void, void> {
-  if (bytes.length > 0) yield bytes
-}
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
-}
-
-/** The source, broken off with SPOOL_ERR_ABORTED when the signal fires, even while it gives nothing. */
-async function* abortable(
-  source: AsyncIterable<Uint8Array>,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<Uint8Array, void, void> {
-  if (signal === undefined) {
-    yield* source
-    return
-  }
-  const iterator = source[Symbol.asyncIterator]()
-  let stop: (() => void) | undefined
-  const aborted = new Promise<never>((_, reject) => {
-    const fire = () =>
-      reject(new SpoolError('SPOOL_ERR_ABORTED', 'given up', { cause: signal.reason }))
-    stop = () => signal.removeEventListener('abort', fire)
-    if (signal.aborted) fire()
-    else signal.addEventListener('abort', fire, { once: true })
-  })
-  aborted.catch(() => undefined)
-  let ended = false
-  try {
-    for (;;) {
-      const next = await Promise.race([aborted, iterator.next()])
-      if (next.done === true) {
-        ended = true
-        return
-      }
-      yield next.value
-    }
-  } finally {
-    stop?.()
-    // Not awaited: a source that hangs would hang here too.
-    if (!ended) iterator.return?.()?.then(undefined, () => undefined)
   }
 }
 

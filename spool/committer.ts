@@ -9,6 +9,7 @@
  * sync) the committer takes no more writes.
  */
 import { SpoolError } from './errors.js'
+import type { Counters } from './layout.js'
 import type { DatabaseName, Store } from './store.js'
 
 /** Databases whose rows are read, changed and written back within a transaction. */
@@ -20,14 +21,7 @@ const START_WEIGHT = 512 * 1024
 const OPERATION_WEIGHT = 1024
 const MAX_GROUP_WEIGHT = 8 * 1024 * 1024
 
-export interface Counters {
-  readonly bodies: number
-  readonly bytes: number
-  readonly scheduled: number
-  readonly outboxRecords: number
-  readonly outboxBytes: number
-}
-export type CounterName = keyof Counters
+type CounterName = keyof Counters
 
 interface Write {
   readonly db: DatabaseName

@@ -1,4 +1,5 @@
 /** The spool: a durable message store on LMDB, with an outbox of log records beside each change. */
+export { type CheckReport, checkSpool, PROBLEMS, type Problem } from './check.js'
 export { SPOOL_ERROR_CODES, SpoolError, type SpoolErrorCode } from './errors.js'
 export { EVENT_TYPES, type EventOptions, type EventType } from './events.js'
 export {

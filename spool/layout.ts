@@ -305,7 +305,51 @@ export function journalStateKey(journal: string): Buffer {
   return Buffer.from(STATE_JOURNAL_PREFIX + journal)
 }
 
-/** Small rows of `state`. */
+/** The spool's sums, kept in each transaction so that nobody has to count. */
+export interface Counters {
+  readonly bodies: number
+  /** Of all bodies, each counted once. */
+  readonly bytes: number
+  /** Messages that have a next attempt. */
+  readonly scheduled: number
+  /** Records that are not done. */
+  readonly outboxRecords: number
+  readonly outboxBytes: number
+}
+
+/** With the last id given out, so that a clock that steps back over a restart gives none twice. */
+export function encodeCounters(counters: Counters, lastId: Buffer): Buffer {
+  const { bodies, bytes, scheduled, outboxRecords, outboxBytes } = counters
+  return pack([bodies, bytes, scheduled, outboxRecords, outboxBytes, lastId])
+}
+
+export function decodeCounters(row: Buffer | undefined): {
+  counters: Counters
+  lastId: Buffer | undefined
+} {
+  const fields = row === undefined ? [] : (unpack(row) as (number | Buffer)[])
+  const count = (i: number) => (typeof fields[i] === 'number' ? fields[i] : 0)
+  const lastId = fields[5]
+  return {
+    counters: {
+      bodies: count(0),
+      bytes: count(1),
+      scheduled: count(2),
+      outboxRecords: count(3),
+      outboxBytes: count(4),
+    },
+    lastId: lastId instanceof Uint8Array && lastId.length === ID_BYTES ? lastId : undefined,
+  }
+}
+
+/** How far the relay is with a journal, and the batch it noted. */
+export type JournalStateRow = [doneUpTo: number, after: string | null, upTo: number]
+
+export function decodeJournalState(row: Buffer | undefined): JournalStateRow {
+  return row === undefined ? [0, null, 0] : (unpack(row) as JournalStateRow)
+}
+
+/** A small row of `state`. */
 export function pack(value: unknown): Buffer {
   const packed = packr.pack(value)
   const bytes = cut(packed.length)

@@ -6,12 +6,13 @@
 import type { Committer, LoggedRecord, Transaction } from './committer.js'
 import {
   CHUNK_BYTES,
+  decodeJournalState,
+  type JournalStateRow,
   journalStateKey,
   outboxKey,
   pack,
   STATE_JOURNAL_PREFIX,
   splitOutboxKey,
-  unpack,
 } from './layout.js'
 import type { Outbox, OutboxBatch, OutboxLimits, OutboxRecord, OutboxSize } from './outbox.js'
 import type { Store } from './store.js'
@@ -25,9 +26,6 @@ interface JournalState {
   doneUpTo: number
   batch: OutboxBatch | null
 }
-
-/** How a journal's row in `state` is packed. */
-type StateRow = [doneUpTo: number, after: string | null, upTo: number]
 
 export class OutboxStore implements Outbox {
   readonly #store: Store
@@ -139,7 +137,7 @@ export class OutboxStore implements Outbox {
   async #move(journal: string, batch: OutboxBatch | null, doneUpTo?: number): Promise<void> {
     const moved = await this.#committer().submit((tx) => {
       const key = journalStateKey(journal)
-      const [was] = decodeState(tx.get('state', key))
+      const [was] = decodeJournalState(tx.get('state', key))
       const upTo = Math.max(was, doneUpTo ?? 0)
       for (const { key, records } of this.#rows(journal, was + 1)) {
         const first = splitOutboxKey(key).firstSeq
@@ -151,7 +149,7 @@ export class OutboxStore implements Outbox {
         }
         if (first + records.length - 1 <= upTo) tx.remove('outbox', key)
       }
-      const row: StateRow = [upTo, batch?.after ?? null, batch?.upTo ?? 0]
+      const row: JournalStateRow = [upTo, batch?.after ?? null, batch?.upTo ?? 0]
       tx.put('state', key, pack(row))
       return upTo
     }, 256)
@@ -199,7 +197,7 @@ export class OutboxStore implements Outbox {
     const start = Buffer.from(STATE_JOURNAL_PREFIX)
     const end = Buffer.concat([start, Buffer.from([0xff])])
     for (const { key, value } of this.#store.db('state').getRange({ start, end })) {
-      const [doneUpTo, after, upTo] = decodeState(value)
+      const [doneUpTo, after, upTo] = decodeJournalState(value)
       const batch = after === null ? null : { after, upTo }
       const name = Buffer.from(key).toString('utf8', start.length)
       this.#journals.set(name, { nextSeq: doneUpTo + 1, doneUpTo, batch })
@@ -246,10 +244,6 @@ function byJournal(records: readonly LoggedRecord[]): Map<string, LoggedRecord[]
     else group.push(record)
   }
   return groups
-}
-
-function decodeState(bytes: Buffer | undefined): StateRow {
-  return bytes === undefined ? [0, null, 0] : (unpack(bytes) as StateRow)
 }
 
 function packRow(records: readonly LoggedRecord[], bytes: number): Buffer {

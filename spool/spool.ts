@@ -1,17 +1,17 @@
 /** The spool's face: messages in, messages out, each acknowledged only once a power cut could not take it. */
 import { Bodies } from './bodies.js'
-import { Committer, type Counters, type Transaction } from './committer.js'
+import { Committer, type Transaction } from './committer.js'
 import { invalid, SpoolError } from './errors.js'
 import type { EventOptions } from './events.js'
 import {
   decodeBodyRef,
+  decodeCounters,
   decodeMeta,
+  encodeCounters,
   type MessageRecord,
   metaOf,
-  pack,
   queueKeyOf,
   STATE_COUNTERS,
-  unpack,
 } from './layout.js'
 import { list } from './listing.js'
 import type {
@@ -28,7 +28,7 @@ import type {
   SwapOutResult,
   SwappedBody,
 } from './message.js'
-import { ID_BYTES, IdGenerator, parseId } from './message-id.js'
+import { IdGenerator, parseId } from './message-id.js'
 import { applyPatch, MetaWrites } from './meta-writes.js'
 import type { Outbox, OutboxSize } from './outbox.js'
 import { OutboxStore } from './outbox-store.js'
@@ -334,7 +334,7 @@ export class Spool {
   #beforeCommit(tx: Transaction): void {
     this.#metas.include(tx)
     this.#outbox.pack(tx)
-    tx.put('state', STATE_COUNTERS, packCounters(tx.counters, this.#ids.last))
+    tx.put('state', STATE_COUNTERS, encodeCounters(tx.counters, this.#ids.last))
   }
 
   #record(key: Buffer, id: string): MessageRecord {
@@ -357,23 +357,8 @@ export class Spool {
   }
 }
 
-/** A row of `state`: the counters, and the last id given out. */
-type CountersRow = [...counts: number[], lastId: Buffer]
-
-function readCounters(store: Store): { counters: Counters; lastId: Buffer | undefined } {
-  const bytes = store.db('state').get(STATE_COUNTERS)
-  const row = bytes === undefined ? [] : (unpack(bytes) as CountersRow)
-  const [bodies = 0, size = 0, scheduled = 0, outboxRecords = 0, outboxBytes = 0] = row as number[]
-  const lastId = row[5]
-  return {
-    counters: { bodies, bytes: size, scheduled, outboxRecords, outboxBytes },
-    lastId: lastId instanceof Uint8Array && lastId.length === ID_BYTES ? lastId : undefined,
-  }
-}
-
-function packCounters(counters: Counters, lastId: Buffer): Buffer {
-  const { bodies, bytes, scheduled, outboxRecords, outboxBytes } = counters
-  return pack([bodies, bytes, scheduled, outboxRecords, outboxBytes, lastId])
+function readCounters(store: Store): ReturnType<typeof decodeCounters> {
+  return decodeCounters(store.db('state').get(STATE_COUNTERS))
 }
 
 function checkVersion(record: MessageRecord, id: string, ifVersion: number | undefined): void {

@@ -1,0 +1,107 @@
+/** A large body on its way in: its chunks written as they come, and a source that can be broken off. */
+import type { Committer } from './committer.js'
+import { SpoolError } from './errors.js'
+import { CHUNK_BYTES, chunkCount, chunkKey } from './layout.js'
+import type { Store } from './store.js'
+
+/** Chunks written in one operation. */
+const SLAB_CHUNKS = 16
+
+const EMPTY = Buffer.alloc(0)
+
+/** Writes a large body's chunks, with no more than two slabs in memory. */
+export class Intake {
+  readonly body: Buffer
+  started = false
+  readonly #store: Store
+  readonly #committer: Committer
+  #slab = EMPTY
+  #filled = 0
+  #nextChunk = 0
+  #writing: Promise<void> = Promise.resolve()
+
+  constructor(store: Store, committer: Committer, body: Buffer) {
+    this.#store = store
+    this.#committer = committer
+    this.body = body
+  }
+
+  async add(bytes: Uint8Array): Promise<void> {
+    let at = 0
+    while (at < bytes.length) {
+      if (this.#slab.length === 0) this.#slab = Buffer.allocUnsafeSlow(SLAB_CHUNKS * CHUNK_BYTES)
+      const part = bytes.subarray(at, at + this.#slab.length - this.#filled)
+      this.#slab.set(part, this.#filled)
+      this.#filled += part.length
+      at += part.length
+      if (this.#filled === this.#slab.length) await this.#write()
+    }
+  }
+
+  async finish(): Promise<void> {
+    await this.#write()
+    await this.#writing
+  }
+
+  /** Waits for what is under way, whatever comes of it. */
+  async settled(): Promise<void> {
+    await this.#writing.catch(() => undefined)
+  }
+
+  async #write(): Promise<void> {
+    const slab = this.#slab.subarray(0, this.#filled)
+    this.#slab = EMPTY
+    this.#filled = 0
+    await this.#writing
+    if (slab.length === 0) return
+    const isFirst = !this.started
+    const firstChunk = this.#nextChunk
+    this.started = true
+    this.#nextChunk += chunkCount(slab.length)
+    this.#store.touched(slab.length >> 3)
+    this.#writing = this.#committer.submit((tx) => {
+      if (isFirst) tx.put('staged', this.body, EMPTY)
+      for (let n = firstChunk, at = 0; at < slab.length; n++, at += CHUNK_BYTES) {
+        tx.put('chunks', chunkKey(this.body, n), slab.subarray(at, at + CHUNK_BYTES))
+      }
+    }, slab.length)
+    // Awaited with the next slab; until then a failure is nobody's unhandled rejection.
+    this.#writing.catch(() => undefined)
+  }
+}
+
+/** The source, broken off with SPOOL_ERR_ABORTED when the signal fires, even while it gives nothing. */
+export async function* abortable(
+  source: AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array, void, void> {
+  if (signal === undefined) {
+    yield* source
+    return
+  }
+  const iterator = source[Symbol.asyncIterator]()
+  let stop: (() => void) | undefined
+  const aborted = new Promise<never>((_, reject) => {
+    const fire = () =>
+      reject(new SpoolError('SPOOL_ERR_ABORTED', 'given up', { cause: signal.reason }))
+    stop = () => signal.removeEventListener('abort', fire)
+    if (signal.aborted) fire()
+    else signal.addEventListener('abort', fire, { once: true })
+  })
+  aborted.catch(() => undefined)
+  let ended = false
+  try {
+    for (;;) {
+      const next = await Promise.race([aborted, iterator.next()])
+      if (next.done === true) {
+        ended = true
+        return
+      }
+      yield next.value
+    }
+  } finally {
+    stop?.()
+    // Not awaited: a source that hangs would hang here too.
+    if (!ended) iterator.return?.()?.then(undefined, () => undefined)
+  }
+}
