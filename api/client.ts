@@ -43,7 +43,8 @@ export class BobbinClient {
 
   /** Resolves once the message is durable. */
   async inject({ mailfrom, rcptto, body }: InjectOptions): Promise<InjectedJson> {
-    const query = new URLSearchParams([['from', mailfrom], ...rcptto.map((to) => ['to', to])])
+    const query = new URLSearchParams({ from: mailfrom })
+    for (const to of rcptto) query.append('to', to)
     const streamed = !(body instanceof Uint8Array)
     const response = await this.#fetch(`/v1/messages?${query}`, {
       method: 'POST',

@@ -6,6 +6,7 @@ export {
   type MetaJson,
   type SpoolStateJson,
 } from './client.js'
+export { journalToJson } from './journal-json.js'
 export { metaToJson, spoolStateToJson } from './message-json.js'
 export { HttpError, PROBLEM_TYPE, type Problem } from './problem.js'
 export { type ApiLimits, type ApiOptions, buildServer } from './server.js'

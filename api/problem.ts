@@ -3,6 +3,7 @@
  * A member `code` is stable; `detail` says what happened and what helps; `errors` lists what is wrong in the input.
  */
 import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import Type, { type Static } from 'typebox'
 import { JlogError, type JlogErrorCode } from '../jlog/index.js'
@@ -68,26 +69,49 @@ const JLOG_STATUS: Partial<Record<JlogErrorCode, number>> = {
 const RETRY_AFTER_SECONDS = 5
 
 /** Fastify's error handler: answers every error, and logs those that are ours. */
-export async function handleError(
+export function handleError(
   error: FastifyError,
   request: FastifyRequest,
   reply: FastifyReply,
-): Promise<Problem> {
+): void {
   const status = statusOf(error)
   if (status >= 500) request.log.error({ err: error }, 'request failed')
   else request.log.debug({ err: error }, 'request refused')
-  return sendProblem(request, reply, status, codeOf(error), detailOf(error, status), error)
+  reply.send(problem(request, reply, status, codeOf(error), detailOf(error, status), error))
 }
 
-export async function handleNotFound(
-  request: FastifyRequest,
-  reply: FastifyReply,
-): Promise<Problem> {
+export function handleNotFound(request: FastifyRequest, reply: FastifyReply): void {
   const detail = `there is no ${request.method} ${request.url.split('?')[0]}; GET /openapi.json describes what there is`
-  return sendProblem(request, reply, 404, 'NOT_FOUND', detail)
+  reply.send(problem(request, reply, 404, 'NOT_FOUND', detail))
 }
 
-function sendProblem(
+const CLIENT_ERRORS: Record<string, { status: number; detail: string }> = {
+  HPE_HEADER_OVERFLOW: { status: 431, detail: 'the request line and headers are too large' },
+  ERR_HTTP_REQUEST_TIMEOUT: { status: 408, detail: 'the request did not arrive in time' },
+}
+
+/** What is not even a request: there is no route and no reply yet, only a socket. */
+export function handleClientError(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const known = CLIENT_ERRORS[error.code ?? '']
+  const status = known?.status ?? 400
+  const problem: Problem = {
+    type: 'about:blank',
+    title: STATUS_CODES[status] ?? 'Error',
+    status,
+    code: error.code ?? 'BAD_REQUEST',
+    detail: known?.detail ?? `not an HTTP request: ${error.message}`,
+  }
+  const body = JSON.stringify(problem)
+  socket.end(
+    `HTTP/1.1 ${status} ${problem.title}\r\ncontent-type: ${PROBLEM_TYPE}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  )
+}
+
+function problem(
   request: FastifyRequest,
   reply: FastifyReply,
   status: number,
@@ -100,7 +124,7 @@ function sendProblem(
   if (status === 503 || status === 429)
     reply.header('retry-after', error?.retryAfter ?? RETRY_AFTER_SECONDS)
   reply.code(status).type(PROBLEM_TYPE)
-  const problem: Problem = {
+  const body: Problem = {
     type: 'about:blank',
     title: STATUS_CODES[status] ?? 'Error',
     status,
@@ -109,7 +133,7 @@ function sendProblem(
     instance: request.id,
   }
   if (error?.validation) {
-    problem.errors = error.validation.map(({ instancePath, message, params }) => {
+    body.errors = error.validation.map(({ instancePath, message, params }) => {
       const named = params.additionalProperty ?? params.missingProperty
       const where = `${error.validationContext ?? 'body'}${instancePath.replaceAll('/', '.')}`
       return {
@@ -118,10 +142,12 @@ function sendProblem(
       }
     })
   }
-  return problem
+  return body
 }
 
 function statusOf(error: FastifyError): number {
+  // What is not even an id names no message.
+  if (error instanceof SpoolError && error.field === 'id') return 404
   if (error instanceof SpoolError) return SPOOL_STATUS[error.code] ?? 500
   if (error instanceof JlogError) return isDiskFull(error) ? 507 : (JLOG_STATUS[error.code] ?? 500)
   const status = error.statusCode ?? 500
@@ -139,6 +165,9 @@ function detailOf(error: FastifyError, status: number): string {
     error instanceof SpoolError || error instanceof JlogError || error instanceof HttpError
   if (status >= 500 && !known)
     return 'an internal error; the log has the details under the id of this request'
+  if (error.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
+    return `${error.message}; GET /openapi.json says which content types this call takes`
+  }
   return error.message
 }
 

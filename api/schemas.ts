@@ -152,23 +152,51 @@ export const Subscriber = Type.Object({
   lag_bytes: Type.Integer(),
 })
 
+/** As the journal's own settings are numbered: 0, 1, 2. */
+export const SAFETY_NAMES = ['unsafe', 'almost_safe', 'safe'] as const
+
+const settings = {
+  segment_size: Type.Integer({
+    minimum: 1,
+    maximum: 0xffffffff,
+    description: 'Bytes after which a segment is finished.',
+  }),
+  safety: Type.Enum([...SAFETY_NAMES], {
+    description: 'safe: appended records are synced before they are acknowledged.',
+  }),
+  pre_commit: Type.Integer({
+    minimum: 0,
+    maximum: 64 * 1024 * 1024,
+    description: 'Bytes of the pre-commit buffer; 0 is none.',
+  }),
+}
+const compression = Type.Enum(['off', 'none', 'lz4'], {
+  description: 'off: a plain journal; lz4, none: one with compressed records, by that provider.',
+})
+
+/** What may be changed of a journal that exists. */
+export const AlterSettings = Type.Partial(Type.Object(settings, { additionalProperties: false }))
+/** What a journal is made with. */
+export const JournalSettings = Type.Partial(
+  Type.Object({ ...settings, compression }, { additionalProperties: false }),
+)
+
 export const Journal = Type.Object(
   {
     name: Type.String(),
     first: Type.Union([LogIdText, Type.Null()]),
     last: Type.Union([LogIdText, Type.Null()]),
-    bytes: Type.Integer(),
-    segment_size: Type.Integer(),
-    compression: Type.String(),
-    safety: Type.String(),
-    pre_commit: Type.Integer(),
-    segments: Type.Array(Type.Object({ log: Type.String(), bytes: Type.Integer() })),
+    records: Type.Integer(),
+    bytes: Type.Integer({ description: 'Of all segments.' }),
+    ...settings,
+    compression,
+    segments: Type.Array(
+      Type.Object({ log: Type.String(), bytes: Type.Integer(), records: Type.Integer() }),
+    ),
     subscribers: Type.Array(Subscriber),
   },
   { $id: 'Journal', title: 'Journal' },
 )
-
-export const SAFETY_NAMES = ['unsafe', 'almost_safe', 'safe'] as const
 
 export const Empty = Type.Null({ description: 'No content' })
 

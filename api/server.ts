@@ -4,9 +4,14 @@
  */
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
-import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyPluginAsync,
+  LogController,
+} from 'fastify'
 import { type BodyParserOptions, bodyParsers } from './plugins/body-parsers.js'
-import { handleError, handleNotFound, Problem } from './problem.js'
+import { handleClientError, handleError, handleNotFound, Problem } from './problem.js'
 import { healthRoutes } from './routes/health.js'
 import { journalRoutes } from './routes/journals.js'
 import { contentRoutes } from './routes/message-content.js'
@@ -55,7 +60,9 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
   const { limits } = options
   const app = Fastify({
     ...(options.logger ? { loggerInstance: options.logger } : {}),
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
+    frameworkErrors: handleError,
+    clientErrorHandler: handleClientError,
     requestTimeout: limits.requestTimeout,
     forceCloseConnections: 'idle',
     bodyLimit: limits.maxBufferedBody,
@@ -88,17 +95,20 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
   app.addHook('preClose', async () => tails.close())
   const routes: RouteOptions = { ...options, tails }
   await app.register(healthRoutes, routes)
-  await app.register(
-    async (v1) => {
-      await v1.register(messageRoutes, routes)
-      await v1.register(contentRoutes, routes)
-      await v1.register(spoolRoutes, routes)
-      await v1.register(journalRoutes, routes)
-      await v1.register(subscriberRoutes, routes)
-      await v1.register(tailRoutes, routes)
-    },
-    { prefix: '/v1' },
-  )
+  await app.register(v1Routes, { prefix: '/v1', routes })
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
   return app
+}
+
+const v1Routes: FastifyPluginAsync<{ routes: RouteOptions }> = async (v1, { routes }) => {
+  for (const plugin of [
+    messageRoutes,
+    contentRoutes,
+    spoolRoutes,
+    journalRoutes,
+    subscriberRoutes,
+    tailRoutes,
+  ]) {
+    await v1.register(plugin, routes)
+  }
 }

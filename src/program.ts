@@ -66,3 +66,12 @@ export async function print(text: string | Uint8Array): Promise<void> {
 export function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, value]
 }
+
+/** For an option that takes one of a few words. */
+export function choice<const T extends string>(words: readonly T[]): (text: string) => T {
+  return (text) => {
+    const word = words.find((candidate) => candidate === text)
+    if (word === undefined) throw new InvalidArgumentError(`Give one of ${words.join(', ')}.`)
+    return word
+  }
+}

@@ -81,7 +81,7 @@ export class Service {
       const service = new Service(config, log, { spool, journals, relay, server })
       const address = await server.listen({
         ...parseListen(config.listen),
-        listenTextResolver: () => '',
+        listenTextResolver: (at) => `listening at ${at}`,
       })
       log.info({ address, data: config.data, pid: process.pid, version: VERSION }, 'ready')
       return service
@@ -89,12 +89,6 @@ export class Service {
       for (const close of undo.reverse()) await close()
       throw error
     }
-  }
-
-  /** Where it takes requests. */
-  get url(): string {
-    const address = this.#server.addresses()[0]!
-    return `http://${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`
   }
 
   /**
@@ -125,8 +119,8 @@ export class Service {
   #notReady(): readonly string[] {
     const reasons: string[] = []
     if (this.#stopping !== undefined) reasons.push('the service is stopping')
-    if (this.#spool.readOnlyReason !== null)
-      reasons.push(`the spool takes no writes: ${this.#spool.readOnlyReason}`)
+    if (this.#spool.readOnly !== null)
+      reasons.push(`the spool takes no writes: ${this.#spool.readOnly}`)
     const backlog = this.#spool.outbox.size().records
     if (backlog > this.#config.events.max_backlog) {
       const failure = this.#relay.failures()[0]

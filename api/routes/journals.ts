@@ -2,10 +2,11 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { unpack } from 'msgpackr'
 import Type from 'typebox'
-import { describeJournal, formatLogId } from '../../jlog/index.js'
-import { journalToJson, settingsFromJson } from '../journal-json.js'
+import { alterJournal, describeJournal, formatLogId } from '../../jlog/index.js'
+import { alterOptionsFromJson, createOptionsFromJson, journalToJson } from '../journal-json.js'
 import { HttpError } from '../problem.js'
 import {
+  AlterSettings,
   Empty,
   JournalParams,
   JournalRef,
@@ -50,13 +51,17 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         description: 'A name is up to 128 letters, digits, dots, underscores and hyphens.',
         tags: ['journals'],
         params: JournalParams,
-        body: Type.Optional(JournalSettings),
+        body: JournalSettings,
         response: { 201: JournalRef, ...problems(400, 409, 507) },
+      },
+      // No body is a journal with the default settings.
+      preValidation: async (request) => {
+        request.body ??= {}
       },
     },
     async (request, reply) => {
       const { name } = request.params
-      await journals.create(name, settingsFromJson(request.body ?? {}))
+      await journals.create(name, createOptionsFromJson(request.body))
       reply.code(201)
       return describe(name)
     },
@@ -74,6 +79,25 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       },
     },
     async (request) => describe(request.params.name),
+  )
+
+  app.patch(
+    '/journals/:name',
+    {
+      schema: {
+        operationId: 'journal_alter',
+        summary: 'Change the settings of a journal',
+        tags: ['journals'],
+        params: JournalParams,
+        body: AlterSettings,
+        response: { 200: JournalRef, ...problems(400, 404) },
+      },
+    },
+    async (request) => {
+      const { name } = request.params
+      await alterJournal(await journals.path(name), alterOptionsFromJson(request.body))
+      return describe(name)
+    },
   )
 
   app.delete(
@@ -148,15 +172,14 @@ function parseRecords(contentType: string, body: unknown): Uint8Array[] {
   return records
 }
 
-/** Lines as they are, without their ends; empty ones between records are records of no bytes no more than in NDJSON. */
+/** Lines as they are, without their newline; an empty one is no record, as in any NDJSON. */
 function splitLines(body: Buffer): Buffer[] {
   const lines: Buffer[] = []
   let start = 0
   while (start < body.length) {
     const found = body.indexOf(0x0a, start)
     const end = found === -1 ? body.length : found
-    const trimmed = end > start && body[end - 1] === 0x0d ? end - 1 : end
-    if (trimmed > start) lines.push(body.subarray(start, trimmed))
+    if (end > start) lines.push(body.subarray(start, end))
     start = end + 1
   }
   return lines

@@ -58,7 +58,8 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
       reply.header('content-length', length)
       if (request.method === 'HEAD') {
         body.release()
-        return reply.send(Buffer.alloc(0))
+        // A stream, because Fastify would count the bytes of anything else for content-length.
+        return reply.send(Readable.from([]))
       }
       if (length <= WHOLE_BYTES) return reply.send(await body.buffer())
       const stream = Readable.from(body.stream, { objectMode: false })
@@ -69,9 +70,8 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
 }
 
 function matches(header: string | undefined, etag: string): boolean {
-  return header
-    ?.split(',')
-    .some((tag) => tag.trim().replace(/^W\//, '') === etag || tag.trim() === '*')
+  const tags = header?.split(',').map((tag) => tag.trim().replace(/^W\//, '')) ?? []
+  return tags.includes(etag) || tags.includes('*')
 }
 
 /** RFC 9110, section 14.2: a header that is malformed, has a validator that fails, or asks for several ranges is as none. */

@@ -5,6 +5,7 @@ import Type from 'typebox'
 import {
   addSubscriber,
   compareLogIds,
+  describeJournal,
   follow,
   formatLogId,
   getCheckpoint,
@@ -17,7 +18,7 @@ import {
   removeSubscriber,
   setCheckpoint,
 } from '../../jlog/index.js'
-import { subscribersToJson } from '../journal-json.js'
+import { subscriberToJson } from '../journal-json.js'
 import { HttpError } from '../problem.js'
 import {
   Empty,
@@ -51,9 +52,10 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         response: { 200: Type.Object({ subscribers: Type.Array(Subscriber) }), ...problems(404) },
       },
     },
-    async (request) => ({
-      subscribers: await subscribersToJson(await journals.path(request.params.name)),
-    }),
+    async (request) => {
+      const { subscribers } = await describeJournal(await journals.path(request.params.name))
+      return { subscribers: subscribers.map(subscriberToJson) }
+    },
   )
 
   app.put(
