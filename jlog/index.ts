@@ -36,7 +36,7 @@ export { type Appended, JournalSet, type JournalSetOptions } from './journal-set
 export { type FollowOptions, follow } from './live-reader.js'
 export { compareLogIds, formatLogId, type LogId, parseLogId } from './log-id.js'
 export { type Interval, JournalReader, openReader } from './reader.js'
-export { type JournalRecord, RecordBatch } from './record-batch.js'
+export { type BatchLimits, type JournalRecord, RecordBatch } from './record-batch.js'
 export type { AppendRecord, RecordTime, TimedRecord } from './record-encoder.js'
 export { type RecordJson, recordToJson } from './record-json.js'
 export { type ReadRecordsOptions, readRecords, type SkippedRange } from './records.js'
@@ -44,7 +44,6 @@ export { type RepairOptions, type RepairProgress, repairJournal } from './repair
 export type { RepairReport, SegmentReport } from './repair-report.js'
 export { type RepairSegmentOptions, repairSegment } from './repair-segment.js'
 export { type IndexDetails, readIndexDetails } from './segment-index.js'
-export type { BatchLimits } from './segment-reader.js'
 export {
   addSubscriber,
   getCheckpoint,

@@ -8,15 +8,9 @@ import { DirectoryWatch } from './directory-watch.js'
 import { JlogError } from './errors.js'
 import { firstSegmentFrom, listJournal } from './journal-directory.js'
 import type { LogId } from './log-id.js'
-import type { RecordBatch } from './record-batch.js'
+import type { BatchLimits, RecordBatch } from './record-batch.js'
 import type { WalkStop } from './segment.js'
-import {
-  type BatchLimits,
-  ChunkPool,
-  corruptSegment,
-  type OpenSegment,
-  openSegment,
-} from './segment-reader.js'
+import { ChunkPool, corruptSegment, type OpenSegment, openSegment } from './segment-reader.js'
 import { readSettings } from './settings.js'
 
 export interface FollowOptions extends BatchLimits {

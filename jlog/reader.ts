@@ -10,7 +10,7 @@ import { JlogError } from './errors.js'
 import { segmentFile } from './format.js'
 import { firstSegmentFrom, listJournal } from './journal-directory.js'
 import { formatLogId, type LogId } from './log-id.js'
-import { type JournalRecord, RecordBatch } from './record-batch.js'
+import { type BatchLimits, type JournalRecord, RecordBatch } from './record-batch.js'
 import { repairSegment } from './repair-segment.js'
 import {
   type IndexState,
@@ -19,7 +19,7 @@ import {
   type StorageLogSource,
   segmentStart,
 } from './segment-index.js'
-import { type BatchLimits, ChunkPool, corruptSegment, SegmentReader } from './segment-reader.js'
+import { ChunkPool, corruptSegment, SegmentReader } from './segment-reader.js'
 import { type JournalSettings, readSettings } from './settings.js'
 
 /** Records that are there to be read: contiguous, in one segment. */
@@ -28,6 +28,9 @@ export interface Interval {
   readonly last: LogId
   readonly count: number
 }
+
+/** Most bytes that were read to index a segment and are kept for `readBatch`, which is to read them next. */
+const MOST_KEPT_BYTES = 8 * 1024 * 1024
 
 /** How often one segment is repaired before its damage is reported instead. */
 const MOST_REPAIRS = 3
@@ -56,6 +59,9 @@ export class JournalReader {
   /** What `readBatch` is to give, the marker it is at, and what reads for it. */
   #interval: Interval | null = null
   #nextMarker = 0
+  /** Records of the open segment that are in memory already, in order, without gaps. */
+  #kept: RecordBatch[] = []
+  #keptBytes = 0
   #bulk: SegmentReader | null = null
   /** Reads on behalf of `read`, and what of it was read already. */
   #single: { readonly reader: SegmentReader; batch: RecordBatch } | null = null
@@ -123,18 +129,11 @@ export class JournalReader {
     if (interval === null) return NO_RECORDS
     const { last } = interval
     if (this.#nextMarker > last.marker) return this.#emptyBatch(last)
-    if (this.#open?.index.log !== last.log) await this.#openForRead(last)
-    const { index, dataEnd } = this.#open!
-    this.#bulk ??= await this.#readerAt(this.#nextMarker)
     const left = last.marker - this.#nextMarker + 1
-    const step = await this.#bulk.next(dataEnd, {
-      ...limits,
-      maxRecords: Math.min(left, limits.maxRecords ?? left),
-    })
-    if (step.batch === null)
-      throw corruptSegment(index.data.path, index.log, this.#bulk.place.position, step.stop)
-    this.#nextMarker += step.batch.length
-    return step.batch
+    const within = { ...limits, maxRecords: Math.min(left, limits.maxRecords ?? left) }
+    const batch = this.#takeKept(within) ?? (await this.#readOn(last, within))
+    this.#nextMarker += batch.length
+    return batch
   }
 
   /**
@@ -208,14 +207,14 @@ export class JournalReader {
     const start = firstSegmentFrom(segments, at.log)
     if (start === undefined) return this.#backFromFuture(at, newest)
     for (let log = start; ; ) {
-      const state = await this.#resync(log)
+      const passed = log === at.log ? at.marker : 0
+      const state = await this.#resync(log, { finished: log < newest, passed })
       if (state === null) return 'again' // A cleaner took it since the directory was listed.
       if (state.kind === 'damaged') return 'damaged'
       if (state.kind === 'empty') {
         await this.#closeSegment()
         await removeEmptySegment(this.#dir, log, this.#storageLog)
       }
-      const passed = log === at.log ? at.marker : 0
       const done = state.kind === 'empty' || (state.finished && passed >= state.records)
       const next: number | undefined = done ? firstSegmentFrom(segments, log + 1) : undefined
       if (next === undefined) return state.kind === 'empty' ? 'again' : 'found'
@@ -233,18 +232,86 @@ export class JournalReader {
     return 'nothing'
   }
 
-  /** Makes `#open` this segment, its index up to date. @returns null when there is no such segment */
-  async #resync(log: number): Promise<IndexState | null> {
+  /**
+   * Makes `#open` this segment, its index up to date.
+   * @param known whether it is finished for sure, and how many of its records will not be asked for
+   * @returns null when there is no such segment
+   */
+  async #resync(
+    log: number,
+    known: { finished: boolean; passed: number } = {
+      finished: false,
+      passed: Number.POSITIVE_INFINITY,
+    },
+  ): Promise<IndexState | null> {
     if (this.#open?.index.log !== log || this.#open.index.stale) {
       await this.#closeSegment()
-      const index = await SegmentIndex.open(this.#dir, log, this.#settings.hdrMagic)
+      const index = await SegmentIndex.open(this.#dir, log, this.#settings.hdrMagic, this.#pool)
       if (index === null) return null
       this.#open = { index, records: 0, dataEnd: 0, finished: false }
     }
     const open = this.#open!
-    const state = await open.index.resync(this.#storageLog)
+    const state = await open.index.resync(this.#storageLog, known.finished, (batch) =>
+      this.#keep(batch, known.passed),
+    )
     if (state.kind === 'indexed') Object.assign(open, state)
     return state
+  }
+
+  /** Keeps what the next interval begins with, as long as there is room. */
+  #keep(batch: RecordBatch, passed: number): boolean {
+    const follows =
+      this.#kept.length === 0 || this.#kept.at(-1)!.last.marker + 1 === batch.marker(0)
+    if (
+      batch.last.marker <= passed ||
+      !follows ||
+      batch.storedBytes > MOST_KEPT_BYTES - this.#keptBytes
+    ) {
+      return false
+    }
+    this.#kept.push(batch)
+    this.#keptBytes += batch.storedBytes
+    return true
+  }
+
+  /** The next records, if they are kept. Those before them are wanted no more. */
+  #takeKept(limits: BatchLimits): RecordBatch | null {
+    for (let head = this.#kept[0]; head !== undefined; head = this.#kept[0]) {
+      const from = this.#nextMarker - head.marker(0)
+      if (from < 0) break
+      this.#kept.shift()
+      this.#keptBytes -= head.storedBytes
+      if (from >= head.length) {
+        head.release()
+        continue
+      }
+      const count = head.fitting(from, limits)
+      if (count === head.length) return head
+      const rest = head.slice(from + count)
+      if (rest.length > 0) {
+        this.#kept.unshift(rest)
+        this.#keptBytes += rest.storedBytes
+      }
+      return head.slice(from, from + count)
+    }
+    this.#dropKept()
+    return null
+  }
+
+  #dropKept(): void {
+    for (const batch of this.#kept) batch.release()
+    this.#kept = []
+    this.#keptBytes = 0
+  }
+
+  /** The next records of the interval from the segment. */
+  async #readOn(last: LogId, limits: BatchLimits): Promise<RecordBatch> {
+    if (this.#open?.index.log !== last.log) await this.#openForRead(last)
+    const { index, dataEnd } = this.#open!
+    this.#bulk ??= await this.#readerAt(this.#nextMarker)
+    const step = await this.#bulk.next(dataEnd, limits)
+    if (step.batch !== null) return step.batch
+    throw corruptSegment(index.data.path, index.log, this.#bulk.place.position, step.stop)
   }
 
   async #openForRead(id: LogId): Promise<void> {
@@ -312,6 +379,7 @@ export class JournalReader {
   }
 
   async #closeSegment(): Promise<void> {
+    this.#dropKept()
     await this.#dropBulk()
     await this.#dropSingle()
     const open = this.#open

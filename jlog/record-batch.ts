@@ -25,6 +25,14 @@ export interface JournalRecord {
   readonly payload: Buffer
 }
 
+/** What one batch may hold; at least one record comes, however large it is. */
+export interface BatchLimits {
+  /** Most records. */
+  readonly maxRecords?: number
+  /** Most bytes on disk, headers included. */
+  readonly maxBytes?: number
+}
+
 /** What a batch is made of. */
 export interface RecordBatchParts {
   /** Segment number. */
@@ -160,6 +168,17 @@ export class RecordBatch implements Iterable<JournalRecord> {
 
   *[Symbol.iterator](): Generator<JournalRecord, void, undefined> {
     for (let i = 0; i < this.length; i++) yield this.record(i)
+  }
+
+  /** How many records from `from` on are within the limits; at least one, if there is one. */
+  fitting(from: number, limits: BatchLimits): number {
+    const most = Math.min(this.length - from, Math.max(1, limits.maxRecords ?? this.length))
+    if (limits.maxBytes === undefined || most === 0) return most
+    const full = this.offset(from) + limits.maxBytes
+    if (this.endOffset(from + most - 1) <= full) return most
+    let count = 1
+    while (this.endOffset(from + count) <= full) count++
+    return count
   }
 
   /** The records from `from` up to and without `to`, sharing the bytes. Releasing it releases nothing. */

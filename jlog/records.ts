@@ -11,14 +11,8 @@ import { errnoOf, INDEX_FILE_ERRORS, JournalFile } from './file.js'
 import { indexFile } from './format.js'
 import { firstSegmentFrom, listJournal } from './journal-directory.js'
 import type { LogId } from './log-id.js'
-import type { RecordBatch } from './record-batch.js'
-import {
-  type BatchLimits,
-  ChunkPool,
-  corruptSegment,
-  type OpenSegment,
-  openSegment,
-} from './segment-reader.js'
+import type { BatchLimits, RecordBatch } from './record-batch.js'
+import { ChunkPool, corruptSegment, type OpenSegment, openSegment } from './segment-reader.js'
 import { readSettings } from './settings.js'
 
 export interface ReadRecordsOptions {

@@ -9,10 +9,15 @@ import { join } from 'node:path'
 import { errnoOf, INDEX_FILE_ERRORS, JournalFile } from './file.js'
 import { INDEX_ENTRY_BYTES, indexFile, segmentFile } from './format.js'
 import type { LogId } from './log-id.js'
-import { type WalkStop, walkSegment } from './segment.js'
+import type { RecordBatch } from './record-batch.js'
+import type { WalkStop } from './segment.js'
+import { type ChunkPool, SegmentReader } from './segment-reader.js'
 
 /** Something that tells which segment is being written, as it is at the moment of asking. */
 export type StorageLogSource = () => Promise<number>
+
+/** May keep a batch that was read to index it, for its own use; those it does not keep are released. @returns whether it did */
+export type KeepBatch = (batch: RecordBatch) => boolean
 
 /** What a segment and its index are like now. */
 export type IndexState =
@@ -33,24 +38,29 @@ export type IndexState =
 export class SegmentIndex {
   readonly log: number
   readonly data: JournalFile
-  readonly #hdrMagic: number
   readonly #index: JournalFile
-  /** What earlier calls found and wrote; nothing before `end` is walked again. */
-  #records = 0
-  #end = 0
+  /** Stands after what earlier calls found and entered; nothing before that is read again. */
+  readonly #reader: SegmentReader
+  /** Once it is finished, read to its end and closed, it does not change any more. */
+  #final: IndexState | null = null
 
-  private constructor(log: number, data: JournalFile, index: JournalFile, hdrMagic: number) {
+  private constructor(log: number, data: JournalFile, index: JournalFile, reader: SegmentReader) {
     this.log = log
     this.data = data
     this.#index = index
-    this.#hdrMagic = hdrMagic
+    this.#reader = reader
   }
 
   /**
    * Opens a segment and its index, making the index (with the segment's mode) where there is none.
    * @returns null when there is no such segment
    */
-  static async open(dir: string, log: number, hdrMagic: number): Promise<SegmentIndex | null> {
+  static async open(
+    dir: string,
+    log: number,
+    hdrMagic: number,
+    pool?: ChunkPool,
+  ): Promise<SegmentIndex | null> {
     const data = await openIfThere(join(dir, segmentFile(log)))
     if (data === null) return null
     try {
@@ -59,7 +69,8 @@ export class SegmentIndex {
         create: mode,
         errors: INDEX_FILE_ERRORS,
       })
-      return new SegmentIndex(log, data, index, hdrMagic)
+      const start = { log, path: data.path, hdrMagic, position: 0, marker: 1 }
+      return new SegmentIndex(log, data, index, new SegmentReader(data, start, pool))
     } catch (error) {
       await data.close()
       throw error
@@ -73,22 +84,32 @@ export class SegmentIndex {
 
   /**
    * Brings the index up to date with the segment, and closes it when the segment is finished and walks cleanly.
+   * @param finished the segment is known to be finished already; otherwise `storageLog` is asked
    * @throws JlogError JLOG_ERR_LOCK, JLOG_ERR_IDX_READ, JLOG_ERR_IDX_WRITE, JLOG_ERR_FILE_READ
    */
-  async resync(storageLog: StorageLogSource): Promise<IndexState> {
+  async resync(
+    storageLog: StorageLogSource,
+    finished = false,
+    keep?: KeepBatch,
+  ): Promise<IndexState> {
+    if (this.#final !== null) return this.#final
     return this.#index.withLock(async () => {
       for (;;) {
         const size = this.data.size()
-        const stop = await this.#extend(size)
-        const finished = (await storageLog()) > this.log
-        // Only what was finished before its size was taken cannot have grown after that.
-        if (finished && this.data.size() !== size) continue
-        if (finished && size === 0) return { kind: 'empty' }
-        if (finished && (stop !== 'end' || this.#end !== size)) {
-          return { kind: 'damaged', at: this.#end, stop }
+        const stop = await this.#extend(size, keep)
+        const done = finished || (await storageLog()) > this.log
+        // It may have grown between the taking of its size and its end.
+        if (done && this.data.size() !== size) continue
+        if (done && size === 0) return { kind: 'empty' }
+        const { position, marker } = this.#reader.place
+        if (done && (stop !== 'end' || position !== size)) {
+          return { kind: 'damaged', at: position, stop }
         }
-        await this.#close(finished)
-        return { kind: 'indexed', records: this.#records, dataEnd: this.#end, finished }
+        const records = marker - 1
+        await this.#close(records, done)
+        const state = { kind: 'indexed', records, dataEnd: position, finished: done } as const
+        if (done) this.#final = state
+        return state
       }
     })
   }
@@ -104,34 +125,29 @@ export class SegmentIndex {
   }
 
   async close(): Promise<void> {
+    await this.#reader.settle()
     await this.data.close()
     await this.#index.close()
   }
 
-  /** Walks what is new up to `size`; each record found gets its entry, if it has not got it already. */
-  async #extend(size: number): Promise<WalkStop> {
-    const known = this.#index.size()
-    if (size < this.#end || known < this.#records * INDEX_ENTRY_BYTES) {
-      this.#records = 0
-      this.#end = 0
+  /** Reads what is new up to `size`; each record found gets its entry, if it has not got it already. */
+  async #extend(size: number, keep: KeepBatch | undefined): Promise<WalkStop> {
+    const { position, marker } = this.#reader.place
+    // Somebody cut the index or the segment back: what was known of them counts no more.
+    if (size < position || this.#index.size() < (marker - 1) * INDEX_ENTRY_BYTES) {
+      await this.#reader.seek({ position: 0, marker: 1 })
     }
-    const { at, stop } = await walkSegment(
-      this.data,
-      this.#end,
-      size,
-      this.#hdrMagic,
-      async (offsets, base) => {
-        await this.#enter(offsets, base)
-        this.#records += offsets.length
-      },
-    )
-    this.#end = at
-    return stop
+    for (;;) {
+      const step = await this.#reader.next(size)
+      if (step.batch === null) return step.stop
+      await this.#enter(step.batch)
+      if (keep?.(step.batch) !== true) step.batch.release()
+    }
   }
 
-  async #enter(offsets: Uint32Array, base: number): Promise<void> {
-    const entries = encodeEntries(offsets, base)
-    const position = this.#records * INDEX_ENTRY_BYTES
+  async #enter(batch: RecordBatch): Promise<void> {
+    const entries = encodeEntries(batch)
+    const position = (batch.marker(0) - 1) * INDEX_ENTRY_BYTES
     const there = await this.#index.read(position, entries.length)
     if (there.equals(entries)) return
     // Cut at the first entry that is wrong: nobody may find the rest of a bad index after our good entries.
@@ -140,32 +156,32 @@ export class SegmentIndex {
   }
 
   /** After the entries of the records comes one 0 when the segment is finished, and nothing otherwise. */
-  async #close(finished: boolean): Promise<void> {
-    const position = this.#records * INDEX_ENTRY_BYTES
+  async #close(records: number, finished: boolean): Promise<void> {
+    const position = records * INDEX_ENTRY_BYTES
     const rest = await this.#index.read(position, INDEX_ENTRY_BYTES + 1)
-    const closed = rest.equals(CLOSING_ENTRY)
     // A lone 0 would read as "offset 0", so an index without records is never closed.
-    if (finished && this.#records > 0) {
-      if (closed) return
-      if (rest.length > 0) await this.#index.truncate(position)
-      await this.#index.write(CLOSING_ENTRY, position)
-    } else if (rest.length > 0) {
-      await this.#index.truncate(position)
-    }
+    const wanted = finished && records > 0 ? CLOSING_ENTRY : NO_ENTRY
+    if (rest.equals(wanted)) return
+    if (rest.length > 0) await this.#index.truncate(position)
+    if (wanted.length > 0) await this.#index.write(wanted, position)
   }
 }
 
 const CLOSING_ENTRY = Buffer.alloc(INDEX_ENTRY_BYTES)
+const NO_ENTRY = Buffer.alloc(0)
 
-function encodeEntries(offsets: Uint32Array, base: number): Buffer {
-  const entries = Buffer.allocUnsafe(offsets.length * INDEX_ENTRY_BYTES)
-  for (let i = 0; i < offsets.length; i++) {
-    const offset = base + offsets[i]!
-    entries.writeUInt32LE(offset % 0x1_0000_0000, i * INDEX_ENTRY_BYTES)
-    entries.writeUInt32LE(Math.floor(offset / 0x1_0000_0000), i * INDEX_ENTRY_BYTES + 4)
+function encodeEntries(batch: RecordBatch): Buffer {
+  const entries = Buffer.allocUnsafeSlow(batch.length * INDEX_ENTRY_BYTES)
+  const words = new DataView(entries.buffer, entries.byteOffset, entries.length)
+  for (let i = 0; i < batch.length; i++) {
+    const offset = batch.offset(i)
+    words.setUint32(i * INDEX_ENTRY_BYTES, offset % WORD, true)
+    words.setUint32(i * INDEX_ENTRY_BYTES + 4, offset / WORD, true)
   }
   return entries
 }
+
+const WORD = 0x1_0000_0000
 
 export interface IndexDetails {
   /** Records that it has entries for. */

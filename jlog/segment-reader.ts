@@ -8,21 +8,15 @@ import { join } from 'node:path'
 import { JlogError } from './errors.js'
 import { errnoOf, JournalFile } from './file.js'
 import { segmentFile } from './format.js'
-import { RecordBatch } from './record-batch.js'
+import { type BatchLimits, RecordBatch } from './record-batch.js'
 import { type PositionalReader, RecordOffsets, type WalkStop, walkRecords } from './segment.js'
 
 /** Larger reads are hardly faster, and a chunk is what a reader holds. */
 export const READ_CHUNK_BYTES = 1024 * 1024
 
+/** Chunks kept for reuse. */
+const MOST_FREE_CHUNKS = 8
 const MOST_BYTES_A_READ = 1024 * 1024 * 1024
-
-/** What one batch may hold; at least one record comes, however large it is. */
-export interface BatchLimits {
-  /** Most records. */
-  readonly maxRecords?: number
-  /** Most bytes on disk, headers included. */
-  readonly maxBytes?: number
-}
 
 /** Either records, or why there are none up to the end that was given. */
 export type SegmentStep =
@@ -40,7 +34,8 @@ export class ChunkPool {
   }
 
   readonly give = (chunk: Buffer): void => {
-    if (chunk.length === READ_CHUNK_BYTES && this.#free.length < 4) this.#free.push(chunk)
+    if (chunk.length === READ_CHUNK_BYTES && this.#free.length < MOST_FREE_CHUNKS)
+      this.#free.push(chunk)
   }
 }
 
@@ -189,15 +184,7 @@ export class SegmentReader {
   }
 
   #limited(batch: RecordBatch, limits: BatchLimits): RecordBatch {
-    const most = Math.max(1, Math.min(batch.length, limits.maxRecords ?? batch.length))
-    let count = most
-    if (limits.maxBytes !== undefined) {
-      const full = batch.offset(0) + limits.maxBytes
-      if (batch.endOffset(most - 1) > full) {
-        count = 1
-        while (batch.endOffset(count) <= full) count++
-      }
-    }
+    const count = batch.fitting(0, limits)
     if (count === batch.length) {
       this.#rest = null
       return batch
