@@ -68,6 +68,7 @@ export class SegmentAppender {
   #count = 0
   /** Bytes of ours in the current segment that no sync has covered. */
   #dirty: boolean = false
+  #knowsHighest: boolean = false
   #contended: boolean = false
   #lastBreath = 0
   #releasedAt = 0
@@ -88,16 +89,12 @@ export class SegmentAppender {
 
   /** @throws JlogError JLOG_ERR_OPEN, JLOG_ERR_NOTDIR, JLOG_ERR_META_OPEN */
   static async open(dir: string, options: AppenderOptions = {}): Promise<SegmentAppender> {
-    const { segments } = await listJournal(dir)
+    await listJournal(dir)
     const metastore = await MetastoreFile.open(dir)
     try {
       const fileMode = options.fileMode ?? (await stat(join(dir, METASTORE_FILE))).mode & 0o666
       const meta = metastore.read()
-      const appender = new SegmentAppender(dir, metastore, meta, { ...options, fileMode })
-      // A crash between the creation of a segment and the note of it: the highest segment is the one to write.
-      const highest = segments.at(-1) ?? 0
-      if (highest > meta.storageLog) await metastore.advance(meta.storageLog, highest)
-      return appender
+      return new SegmentAppender(dir, metastore, meta, { ...options, fileMode })
     } catch (error) {
       await metastore.close()
       throw error
@@ -182,6 +179,7 @@ export class SegmentAppender {
       this.#retire()
       return false
     }
+    if (!this.#knowsHighest && !(await this.#isHighest())) return false
     if (size !== this.#end) {
       if (this.#count > 0) this.#contended = true
       if (!(await this.#catchUp(file, size))) {
@@ -336,6 +334,19 @@ export class SegmentAppender {
     if (durable) await syncDirectory(this.dir)
     else this.#unnamed = true
     return file
+  }
+
+  /**
+   * Under the lock: is no segment after this one? After a crash between the making of a segment and the note of it
+   * there is, and the highest is the one to write; the lock keeps it from being noted while somebody writes here.
+   */
+  async #isHighest(): Promise<boolean> {
+    const { segments } = await listJournal(this.dir)
+    this.#knowsHighest = true
+    const highest = segments.at(-1) ?? 0
+    if (highest <= this.#log) return true
+    await this.#metastore.advance(this.#log, highest)
+    return false
   }
 
   /** Under the lock: goes over what others appended. @returns false when records stand behind damage */
