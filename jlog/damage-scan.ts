@@ -6,7 +6,7 @@
  * there, or inside the next header; the bytes there make a header but for the magic, whose length leads to a valid
  * header or to the end; the index, sound so far, has that offset; or a sidecar checksum says so (which also says when
  * a payload is damaged). Otherwise it is uncertain, and damage begins with it. After damage, reading goes on where the
- * index or the damaged header's own length leads to a header, else at the first offset where a confirmed record begins.
+ * index, a checksum's entry or the damaged header's own length leads to a header, else at the first offset where a confirmed record begins.
  *
  * One thing more, because a payload may be a journal itself: a header with the right magic is believed about its
  * length, and nothing inside that length is taken for a record, unless something speaks against it: the length is
@@ -23,6 +23,10 @@ import { COMPRESSION_PROVIDERS, compressionProvider, headerBytes, isCompressed }
 const BELIEVABLE_BYTES = 16 * 1024 * 1024
 /** Often enough for progress and for stopping. */
 const EXTENT_BYTES = 64 * 1024 * 1024
+
+/** Times (2001 to 2038) of legacy records that are found after damage. */
+const LEGACY_FROM = 1_000_000_000
+const LEGACY_TO = 0x7fffffff
 
 /** Why bytes are cut. */
 export type DamageReason =
@@ -144,11 +148,13 @@ async function resume(
   const { size } = shape.bytes
   const indexed = index.next()
   if (indexed > at && shape.isHeader(indexed)) return { at: indexed, lost: 1 }
+  const noted = await checksums?.nextBoundary(at, (end) => end === size || shape.isHeader(end))
+  if (noted !== undefined) return { at: noted, lost: mostRecords(shape, at, noted) }
   const own = shape.hasRoom(at) ? shape.end(at) : size + 1
   const ownLeadsOn = own === size || shape.isHeader(own)
   if (reason !== 'uncertain' && ownLeadsOn) return { at: own, lost: 1 }
-  const noted = await checksums?.nextGood(at, size)
-  if (noted !== undefined) return { at: noted, lost: mostRecords(shape, at, noted) }
+  const good = await checksums?.nextGood(at + 1)
+  if (good !== undefined) return { at: good, lost: mostRecords(shape, at, good) }
   let from = at + 1
   if (reason === 'uncertain' || reason === 'torn-record') {
     const claimed = Math.min(own, size)
@@ -196,10 +202,12 @@ export class HeaderShape {
     return at + this.header <= this.bytes.size
   }
 
-  /** A whole header with the right magic. The legacy magic is 0, as is a lost page: time 0 is then no header. */
+  /** A whole header with the right magic. The legacy magic is 0, as a lost page is: then the time must be one, too. */
   isHeader(at: number): boolean {
     if (!this.hasRoom(at) || this.bytes.word(at) !== this.#magic) return false
-    return this.#magic !== 0 || this.bytes.word(at + 4) !== 0 || this.bytes.word(at + 8) !== 0
+    if (this.#magic !== 0) return true
+    const usec = this.bytes.word(at + 8)
+    return usec < 1_000_000 && (usec !== 0 || this.bytes.word(at + 4) !== 0)
   }
 
   /** Payload bytes as stored. The caller knows that there is room for a header. */
@@ -259,9 +267,8 @@ export class HeaderShape {
   /** Found by its looks, not reached from a record: four zero bytes prove little, so a legacy one must look whole. */
   #isCandidate(at: number): boolean {
     if (this.fault(at) !== null) return false
-    return (
-      this.#magic !== 0 || (this.bytes.word(at + 4) !== 0 && this.bytes.word(at + 8) < 1_000_000)
-    )
+    const sec = this.bytes.word(at + 4)
+    return this.#magic !== 0 || (sec >= LEGACY_FROM && sec <= LEGACY_TO)
   }
 
   /** The file ends inside what begins here: true if that can be a header, as far as it goes. */

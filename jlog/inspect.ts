@@ -7,7 +7,7 @@ import { SegmentChecksums } from './checksums.js'
 import { DamageBytes } from './damage-bytes.js'
 import { type DamagedExtent, type Extent, scanSegment } from './damage-scan.js'
 import { JournalFile } from './file.js'
-import { indexFile, isCompressed, segmentFile } from './format.js'
+import { headerBytes, indexFile, isCompressed, segmentFile } from './format.js'
 import { listJournal } from './journal-directory.js'
 import { formatLogId } from './log-id.js'
 import { type RepairOptions, repairJournal } from './repair.js'
@@ -108,7 +108,7 @@ export async function* inspectSegment(
   const { hdrMagic } = (await repairMetastore(dir, segments, { dryRun: true })).meta
   const segment = await JournalFile.open(join(dir, segmentFile(log)))
   const index = await openIfThere(join(dir, indexFile(log)))
-  const checksums = await SegmentChecksums.open(dir, log, segment)
+  const checksums = await SegmentChecksums.open(dir, log, segment, headerBytes(hdrMagic))
   try {
     const bytes = new DamageBytes(segment.fd, segment.size(), segment.path)
     let records: RecordDetail[] = []

@@ -8,6 +8,7 @@
  *
  *     <segment>.repair-cut   the cut bytes, one range after the other      → named <segment>.torn-<n>
  *     <segment>.repair-new   the segment without them (empty: truncate)    → takes the segment's place
+ *     <segment>.repair-sum   checksums for that segment                    → takes the place of <segment>.sum
  *     <segment>.repair       the plan, as JSON                             → removed at the end
  *
  * A finished segment is replaced by rename, so whoever has the old one mapped goes on reading the old bytes, and a
@@ -16,10 +17,11 @@
  */
 import { readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
+import { checksumFile } from './checksums.js'
 import { JlogError } from './errors.js'
 import { errnoOf, JournalFile, syncDirectory } from './file.js'
 import { indexFile, segmentFile } from './format.js'
-import { moveAside, removeIfThere, replaceFile } from './repair-aside.js'
+import { exists, moveAside, removeIfThere, replaceFile } from './repair-aside.js'
 import {
   applyShifts,
   type CheckpointShift,
@@ -49,9 +51,14 @@ export interface RepairPlan {
   readonly checkpoints: readonly CheckpointShift[]
 }
 
-export function repairFiles(log: number): { plan: string; cut: string; fresh: string } {
+export function repairFiles(log: number) {
   const name = segmentFile(log)
-  return { plan: `${name}.repair`, cut: `${name}.repair-cut`, fresh: `${name}.repair-new` }
+  return {
+    plan: `${name}.repair`,
+    cut: `${name}.repair-cut`,
+    fresh: `${name}.repair-new`,
+    sums: `${name}.repair-sum`,
+  }
 }
 
 /** The decision: durable when this returns. */
@@ -123,16 +130,25 @@ export async function carryOut(
   }
   // A reader may have made an index meanwhile, of the bytes as they were.
   if (plan.dropIndex) movedIndex = (await moveAside(dir, index)) ?? movedIndex
+  await replaceChecksums(dir, plan)
   const cutFile = await moveAside(dir, files.cut, segmentFile(plan.log))
   await removeIfThere(join(dir, files.plan))
   await syncDirectory(dir)
   return { cutFile, indexFile: movedIndex }
 }
 
+/** Checksums of a segment that was only cut back stay: entries for what is gone are never believed. */
+async function replaceChecksums(dir: string, { log, mode }: RepairPlan): Promise<void> {
+  const from = join(dir, repairFiles(log).sums)
+  const to = join(dir, checksumFile(log))
+  if (mode !== 'truncate' && (await exists(to)) && (await exists(from))) await rename(from, to)
+  else await removeIfThere(from)
+}
+
 /** Nothing was changed by the plan, and the segment was by others: its copies are worth nothing. */
 async function abandon(dir: string, log: number): Promise<null> {
-  const { plan, fresh, cut } = repairFiles(log)
-  for (const name of [plan, fresh, cut]) await removeIfThere(join(dir, name))
+  const { plan, fresh, cut, sums } = repairFiles(log)
+  for (const name of [plan, fresh, cut, sums]) await removeIfThere(join(dir, name))
   await syncDirectory(dir)
   return null
 }

@@ -8,12 +8,12 @@
 import { fstatSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { SegmentChecksums } from './checksums.js'
+import { ChecksumAppender, SegmentChecksums } from './checksums.js'
 import { DamageBytes } from './damage-bytes.js'
 import { type Extent, scanSegment } from './damage-scan.js'
 import { JlogError } from './errors.js'
 import { JournalFile, syncDirectory } from './file.js'
-import { indexFile, segmentFile } from './format.js'
+import { headerBytes, indexFile, segmentFile } from './format.js'
 import { exists, freeAsideName, moveAside, removeIfThere } from './repair-aside.js'
 import {
   carryOut,
@@ -28,6 +28,8 @@ import { type CheckpointShift, checkpointsIn } from './repair-shifts.js'
 
 const MODE_BITS = 0o777
 const MOST_TRIES = 5
+/** Entries of the records of one extent are held in memory. */
+const CHECKED_EXTENT_BYTES = 1024 * 1024
 
 export interface RepairSegmentOptions {
   /** The journal's magic; 0 for a legacy one. */
@@ -93,8 +95,8 @@ async function resumePlan(dir: string, log: number, segment: JournalFile): Promi
     return true
   }
   // Copies of a repair that never came to a plan: the segment holds all of it.
-  const { cut, fresh } = repairFiles(log)
-  for (const name of [cut, fresh]) await removeIfThere(join(dir, name))
+  const { cut, fresh, sums } = repairFiles(log)
+  for (const name of [cut, fresh, sums]) await removeIfThere(join(dir, name))
   return false
 }
 
@@ -217,14 +219,21 @@ async function writeCopies(
   const names = repairFiles(plan.log)
   const cut = await JournalFile.open(join(dir, names.cut), { create: mode, exclusive: true })
   const fresh = await JournalFile.open(join(dir, names.fresh), { create: mode, exclusive: true })
+  const sums = await ChecksumAppender.openPath(join(dir, names.sums), 0, mode)
   try {
     if (plan.mode === 'truncate') {
       await copyBytes(segment, plan.newSize, plan.size, cut, 0)
     } else {
       let cutAt = 0
       let freshAt = 0
+      let recordAt = 0
       await scan(dir, plan.log, segment, plan.size, options, {
+        record: (offset, end, _ordinal, checksums) => {
+          if (checksums?.last) sums.noteEntry({ ...checksums.last, offset: recordAt })
+          recordAt += end - offset
+        },
         extent: async ({ kind, offset, end }) => {
+          await sums.flush()
           const bytes = end - offset
           if (kind === 'kept') await copyBytes(segment, offset, end, fresh, freshAt)
           else await copyBytes(segment, offset, end, cut, cutAt)
@@ -240,17 +249,20 @@ async function writeCopies(
         })
       }
     }
-    await cut.sync()
-    await fresh.sync()
+    for (const file of [cut, fresh, sums]) await file.sync()
     await syncDirectory(dir)
   } finally {
-    await cut.close()
-    await fresh.close()
+    for (const file of [cut, fresh, sums]) await file.close()
   }
 }
 
 interface ScanVisitor {
-  readonly record?: (offset: number, end: number, ordinal: number) => void
+  readonly record?: (
+    offset: number,
+    end: number,
+    ordinal: number,
+    checksums: SegmentChecksums | null,
+  ) => void
   readonly extent: (extent: Extent) => void | Promise<void>
 }
 
@@ -264,7 +276,7 @@ async function scan(
 ) {
   const indexPath = join(dir, indexFile(log))
   const index = (await exists(indexPath)) ? await JournalFile.open(indexPath) : null
-  const checksums = await SegmentChecksums.open(dir, log, segment)
+  const checksums = await SegmentChecksums.open(dir, log, segment, headerBytes(options.hdrMagic))
   try {
     const bytes = new DamageBytes(segment.fd, size, segment.path)
     const walk = scanSegment(
@@ -274,7 +286,8 @@ async function scan(
         index: index === null ? undefined : new DamageBytes(index.fd, index.size(), index.path),
         checksums: checksums ?? undefined,
       },
-      visitor.record,
+      (offset, end, ordinal) => visitor.record?.(offset, end, ordinal, checksums),
+      checksums === null ? undefined : CHECKED_EXTENT_BYTES,
     )
     for (;;) {
       options.signal?.throwIfAborted()

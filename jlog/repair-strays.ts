@@ -3,7 +3,7 @@ import { METASTORE_FILE, PRE_COMMIT_FILE, parseCheckpointFile, parseSegmentFile 
 import type { JournalListing } from './journal-directory.js'
 
 const INDEX = /^([0-9a-f]{8})\.idx$/
-const BESIDE = /\.torn-\d+$|^[0-9a-f]{8}\.(sum|repair|repair-cut|repair-new)$/
+const BESIDE = /\.torn-\d+$|^[0-9a-f]{8}\.(sum|repair|repair-cut|repair-new|repair-sum)$/
 
 /** Gaps between the segments (ascending), as `[first, last]`. */
 export function missingRanges(segments: readonly number[]): [number, number][] {

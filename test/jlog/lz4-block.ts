@@ -28,3 +28,15 @@ export function decompressRawSync(block: Buffer, length: number): Buffer {
   if (to !== length) throw new Error(`block gives ${to} bytes, not ${length}`)
   return out
 }
+
+/** A raw LZ4 block of literals only: not small, but a block. */
+export function compressRawSync(payload: Buffer): Buffer {
+  const lengths: number[] = []
+  if (payload.length >= 15) {
+    let left = payload.length - 15
+    for (; left >= 255; left -= 255) lengths.push(255)
+    lengths.push(left)
+  }
+  const token = Math.min(15, payload.length) << 4
+  return Buffer.concat([Buffer.from([token, ...lengths]), payload])
+}
