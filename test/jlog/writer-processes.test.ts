@@ -1,0 +1,222 @@
+/** Writers in processes of their own: racing, killed, out of room, with syncs that fail. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { createJournal } from '../../jlog/create.js'
+import { openWriter } from '../../jlog/writer.js'
+import { makeTemporary, recordsOnDisk } from './journals.js'
+
+const CHILD = join(import.meta.dirname, 'append-child.mjs')
+
+interface Outcome {
+  readonly acknowledged: number
+  readonly failure: string | null
+  readonly refused: string | null
+  readonly closed: true | string
+}
+
+let scratch: string
+let dir: string
+
+beforeEach(async () => {
+  scratch = await makeTemporary()
+  dir = join(scratch, 'journal')
+})
+afterEach(() => rm(scratch, { recursive: true, force: true }))
+
+/** A child writer, what it acknowledged (record number to id), and how it ended. */
+class Writer {
+  readonly process: ChildProcess
+  readonly acknowledged = new Map<number, { log: number; marker: number }>()
+  outcome: Outcome | null = null
+  readonly ended: Promise<void>
+  readonly first: Promise<unknown>
+
+  constructor(
+    directory: string,
+    options: {
+      prefix?: string
+      count?: number
+      inFlight?: number
+      bytes?: number
+      under?: string[]
+    },
+  ) {
+    const { prefix = 'r', count = 1e9, inFlight = 64, bytes = 40, under = [] } = options
+    const command = [...under, process.execPath, CHILD, directory, prefix]
+    command.push(...[count, inFlight, bytes].map(String))
+    this.process = spawn(command[0]!, command.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] })
+    const lines = createInterface({ input: this.process.stdout! })
+    this.first = once(lines, 'line')
+    lines.on('line', (line) => {
+      if (line.startsWith('{')) this.outcome = JSON.parse(line) as Outcome
+      // A line that a kill has cut is no acknowledgement that anybody received.
+      const match = /^(\d+) (\d+) (\d+)$/.exec(line)
+      if (match) {
+        this.acknowledged.set(Number(match[1]), { log: Number(match[2]), marker: Number(match[3]) })
+      }
+    })
+    this.ended = once(lines, 'close').then(() => undefined)
+  }
+}
+
+/** Every record of `prefix` in the journal, by its number; fails when one is there twice or out of order. */
+async function recordsOf(prefix: string): Promise<Map<number, { log: number; marker: number }>> {
+  const found = new Map<number, { log: number; marker: number }>()
+  let last = -1
+  for (const { payload, log, marker } of await recordsOnDisk(dir)) {
+    const [name, number] = payload.toString().split(' ')
+    if (name !== prefix) continue
+    expect(Number(number)).toBeGreaterThan(last)
+    last = Number(number)
+    found.set(last, { log, marker })
+  }
+  return found
+}
+
+test('several processes and several writers of one process: each record once, with its id', async () => {
+  await createJournal(dir, { unitLimit: 16 * 1024 })
+  const children = ['a', 'b', 'c'].map((prefix, i) => {
+    return new Writer(dir, { prefix, count: 3000, inFlight: [1, 40, 400][i]! })
+  })
+  const own = ['d', 'e'].map(async (prefix) => {
+    const writer = await openWriter(dir)
+    const ids = await Promise.all(
+      Array.from({ length: 2000 }, (_, n) => writer.append(`${prefix} ${n} ${'.'.repeat(n % 50)}`)),
+    )
+    await writer.close()
+    return { prefix, ids }
+  })
+  for (const { prefix, ids } of await Promise.all(own)) {
+    expect([...(await recordsOf(prefix)).values()]).toEqual(ids)
+  }
+  await Promise.all(children.map((child) => child.ended))
+  for (const [i, child] of children.entries()) {
+    expect(child.outcome).toMatchObject({ acknowledged: 3000, failure: null, closed: true })
+    expect(await recordsOf('abc'[i]!)).toEqual(child.acknowledged)
+  }
+  expect((await recordsOnDisk(dir)).length).toBe(13_000)
+  expect((await readdir(dir)).filter((name) => name.includes('torn'))).toEqual([])
+})
+
+test('killed at any moment: what was acknowledged is there, once, at its id', async () => {
+  await createJournal(dir, { unitLimit: 32 * 1024, safety: 2 })
+  let acknowledged = 0
+  for (let round = 0; round < 12; round++) {
+    const child = new Writer(dir, { prefix: `k${round}`, bytes: 30 + 60 * round })
+    await child.first
+    await new Promise((resolve) => setTimeout(resolve, 5 + ((round * 37) % 90)))
+    child.process.kill('SIGKILL')
+    await child.ended
+    const writer = await openWriter(dir)
+    const end = await writer.append(`after ${round}`)
+    await writer.close()
+    const records = await recordsOnDisk(dir)
+    expect(records.at(-1)).toMatchObject({ ...end, payload: Buffer.from(`after ${round}`) })
+    const found = await recordsOf(`k${round}`)
+    for (const [n, id] of child.acknowledged) expect(found.get(n)).toEqual(id)
+    acknowledged += child.acknowledged.size
+  }
+  expect(acknowledged).toBeGreaterThan(1000)
+  expect([...(await recordsOf('after')).keys()].length).toBe(12)
+})
+
+describe('out of room', () => {
+  test('at a limit for the size of files: nothing half written stays, the next writer goes on', async () => {
+    await createJournal(dir, { unitLimit: 1 << 30, safety: 2 })
+    const limited = ['sh', '-c', 'ulimit -f 300 && exec "$@"', 'sh']
+    const child = new Writer(dir, { bytes: 1500, inFlight: 7, under: limited })
+    await child.ended
+    expect(child.outcome).toMatchObject({
+      failure: 'JLOG_ERR_FILE_WRITE',
+      refused: 'JLOG_ERR_FILE_WRITE',
+      closed: true,
+    })
+    expect(child.acknowledged.size).toBeGreaterThan(10)
+    expect(await recordsOf('r')).toEqual(child.acknowledged)
+    const writer = await openWriter(dir)
+    await writer.append('after')
+    await writer.close()
+    expect((await recordsOnDisk(dir)).length).toBe(child.acknowledged.size + 1)
+    expect((await readdir(dir)).filter((name) => name.includes('torn'))).toEqual([])
+  })
+
+  test('on a full disk: nothing half written stays, and with room it goes on', async (context) => {
+    const disk = join(scratch, 'disk')
+    await mkdir(disk)
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'none', disk], { stdio: 'ignore' })
+    } catch {
+      context.skip('a small tmpfs cannot be mounted here (needs root)')
+    }
+    try {
+      dir = join(disk, 'journal')
+      await createJournal(dir, { unitLimit: 100_000, safety: 2 })
+      await writeFile(join(disk, 'filler'), Buffer.alloc(1_000_000))
+      const child = new Writer(dir, { bytes: 3000, inFlight: 9 })
+      await child.ended
+      expect(child.outcome?.closed).toBe(true)
+      expect(child.acknowledged.size).toBeGreaterThan(100)
+      const found = await recordsOf('r')
+      for (const [n, id] of child.acknowledged) expect(found.get(n)).toEqual(id)
+      await rm(join(disk, 'filler'))
+      const again = new Writer(dir, { prefix: 's', bytes: 3000, count: 100 })
+      await again.ended
+      expect(again.outcome).toMatchObject({ acknowledged: 100, failure: null, closed: true })
+      expect(await recordsOf('s')).toEqual(again.acknowledged)
+    } finally {
+      execFileSync('umount', [disk])
+    }
+  })
+})
+
+describe('calls that fail', () => {
+  // The system call is made to fail from its nth time on; whatever comes after must not be believed.
+  test.for([
+    ['fdatasync', 'error=EIO:when=12+', 'EIO from a sync, and from every later one'],
+    [
+      'fdatasync',
+      'error=EIO:when=12',
+      'EIO from one sync only: the next would succeed, and prove nothing',
+    ],
+    ['pwrite64', 'error=EIO:when=20+', 'EIO from writes'],
+    ['pwrite64', 'error=ENOSPC:when=20', 'ENOSPC from one write'],
+  ])('%s %s', async ([call, inject], context) => {
+    if (!straceWorks()) context.skip('strace is needed to make system calls fail')
+    await createJournal(dir, { unitLimit: 1 << 30, safety: 2 })
+    const under = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', `trace=${call}`]
+    under.push('-e', `inject=${call}:${inject}`)
+    const child = new Writer(dir, { count: 5000, inFlight: 5, under })
+    await child.ended
+    expect(child.outcome).toMatchObject({
+      failure: 'JLOG_ERR_FILE_WRITE',
+      refused: 'JLOG_ERR_FILE_WRITE',
+      closed: true,
+    })
+    // strace counts each thread's calls by itself: up to four times as many succeed.
+    expect(child.acknowledged.size).toBeLessThan(500)
+    const found = await recordsOf('r')
+    for (const [n, id] of child.acknowledged) expect(found.get(n)).toEqual(id)
+    const writer = await openWriter(dir)
+    await writer.append('after')
+    await writer.close()
+    expect((await recordsOnDisk(dir)).at(-1)!.payload.toString()).toBe('after')
+  })
+})
+
+function straceWorks(): boolean {
+  try {
+    execFileSync('strace', ['-qq', '-o', '/dev/null', 'true'], { stdio: 'ignore' })
+    return true
+  } catch {
+    return false
+  }
+}
+
+test('the child writes with what was built', () => {
+  expect(existsSync(join(import.meta.dirname, '../../dist/jlog/index.js'))).toBe(true)
+})
