@@ -7,12 +7,14 @@
  * Every failure is a JlogError with a stable code.
  */
 export { type AlterOptions, alterJournal } from './alter.js'
+export type { ByteOrder } from './byte-order.js'
 export {
   type PendingReaders,
   pendingReaders,
   type SubscriberName,
 } from './checkpoints.js'
 export { type Compression, type CreateOptions, createJournal } from './create.js'
+export { changeEndian, type EndianOptions, type EndianReport } from './endian.js'
 export { JLOG_ERROR_CODES, JlogError, type JlogErrorCode, type JlogErrorDetails } from './errors.js'
 export { DEFAULT_UNIT_LIMIT, type Metastore, SAFETY, type Safety } from './format.js'
 export {
@@ -43,6 +45,12 @@ export { type ReadRecordsOptions, readRecords, type SkippedRange } from './recor
 export { type RepairOptions, type RepairProgress, repairJournal } from './repair.js'
 export type { RepairReport, SegmentReport } from './repair-report.js'
 export { type RepairSegmentOptions, repairSegment } from './repair-segment.js'
+export {
+  checkSanity,
+  type SanityProblem,
+  type SanityProblemKind,
+  type SanityReport,
+} from './sanity.js'
 export { type IndexDetails, readIndexDetails } from './segment-index.js'
 export {
   addSubscriber,
