@@ -2,7 +2,7 @@
  * Errors as `application/problem+json` (RFC 9457): one table from the stable codes of spool and journal to HTTP statuses.
  * A member `code` is stable; `detail` says what happened and what helps; `errors` lists what is wrong in the input.
  */
-import { STATUS_CODES } from 'node:http'
+import { type IncomingMessage, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import Type, { type Static } from 'typebox'
@@ -119,8 +119,7 @@ function problem(
   detail: string,
   error?: Partial<FastifyError> & { retryAfter?: number },
 ): Problem {
-  // An unread body must not be taken for the next request; a stream that was answered early is cut.
-  if (!request.raw.complete) reply.header('connection', 'close')
+  if (!request.raw.complete) discardRest(request.raw)
   if (status === 503 || status === 429)
     reply.header('retry-after', error?.retryAfter ?? RETRY_AFTER_SECONDS)
   reply.code(status).type(PROBLEM_TYPE)
@@ -145,11 +144,25 @@ function problem(
   return body
 }
 
+const DISCARD_MS = 10_000
+
+/**
+ * The answer comes before the body has: its rest is read and dropped for a while, for a socket that is closed with
+ * unread bytes is reset, and the client would never see the answer.
+ */
+function discardRest(request: IncomingMessage): void {
+  request.resume()
+  const timer = setTimeout(() => request.destroy(), DISCARD_MS).unref()
+  request.once('close', () => clearTimeout(timer))
+}
+
 function statusOf(error: FastifyError): number {
   // What is not even an id names no message.
   if (error instanceof SpoolError && error.field === 'id') return 404
   if (error instanceof SpoolError) return SPOOL_STATUS[error.code] ?? 500
   if (error instanceof JlogError) return isDiskFull(error) ? 507 : (JLOG_STATUS[error.code] ?? 500)
+  // The client went away; nobody will read the answer.
+  if (error.code === 'ECONNRESET') return 400
   const status = error.statusCode ?? 500
   return status >= 400 && status < 600 ? status : 500
 }

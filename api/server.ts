@@ -22,6 +22,7 @@ import { tailRoutes } from './routes/tail.js'
 import { Journal, Meta } from './schemas.js'
 import type { JournalStore, MessageStore } from './stores.js'
 import { TailHubs } from './tail-hub.js'
+import { compileValidator } from './validation.js'
 
 export interface ApiLimits extends BodyParserOptions {
   /** Bytes of the largest message. */
@@ -68,8 +69,8 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
     bodyLimit: limits.maxBufferedBody,
     http: { maxHeaderSize: MAX_HEADER_BYTES },
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH, ignoreTrailingSlash: true },
-    ajv: { customOptions: { coerceTypes: 'array', removeAdditional: false } },
   })
+  app.setValidatorCompiler(compileValidator)
   app.setErrorHandler(handleError)
   app.setNotFoundHandler(handleNotFound)
   for (const schema of [Problem, Meta, Journal]) app.addSchema(schema)

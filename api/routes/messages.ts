@@ -239,7 +239,9 @@ async function messageFromStream(
     )
   }
   const body = await (readSmallBody(request.raw) ??
-    (await spool.stageBody(request.raw, { maxBytes: limits.maxMessageSize })))
+    (await spool.stageBody(request.raw.iterator({ destroyOnReturn: false }), {
+      maxBytes: limits.maxMessageSize,
+    })))
   return { ...envelopeOf(envelope), mailfrom: from, rcptto: to, body }
 }
 

@@ -1,0 +1,302 @@
+import { randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { pack, unpack } from 'msgpackr'
+import { describe, expect, it } from 'vitest'
+import { startApi, type TestApi } from '../support/api.js'
+
+const OCTETS = { 'content-type': 'application/octet-stream' }
+const NDJSON = { 'content-type': 'application/x-ndjson' }
+const MSGPACK = { 'content-type': 'application/msgpack' }
+
+const append = (
+  api: TestApi,
+  payload: Buffer | string,
+  headers: Record<string, string> = NDJSON,
+  name = 'log',
+) => api.app.inject({ method: 'POST', url: `/v1/journals/${name}/records`, headers, payload })
+
+async function startWithJournal(settings: object = {}): Promise<TestApi> {
+  const api = await startApi()
+  expect(
+    (await api.app.inject({ method: 'PUT', url: '/v1/journals/log', payload: settings }))
+      .statusCode,
+  ).toBe(201)
+  return api
+}
+
+const linesOf = (payload: string) =>
+  payload
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as { id: string; size: number; data: string })
+
+const dataOf = (payload: string) =>
+  linesOf(payload).map(({ data }) => Buffer.from(data, 'base64').toString())
+
+describe('journals', () => {
+  it('are made with settings, described, altered, listed and deleted', async () => {
+    const api = await startWithJournal({ segment_size: 1000, compression: 'lz4', safety: 'safe' })
+    const described = await api.app.inject({ url: '/v1/journals/log' })
+    expect(described.json()).toMatchObject({
+      name: 'log',
+      first: null,
+      last: null,
+      records: 0,
+      bytes: 0,
+      segment_size: 1000,
+      compression: 'lz4',
+      safety: 'safe',
+      subscribers: [],
+    })
+    const altered = await api.app.inject({
+      method: 'PATCH',
+      url: '/v1/journals/log',
+      payload: { segment_size: 2000, safety: 'unsafe' },
+    })
+    expect(altered.json()).toMatchObject({
+      segment_size: 2000,
+      safety: 'unsafe',
+      compression: 'lz4',
+    })
+    const list = await api.app.inject({ url: '/v1/journals' })
+    expect(list.json().journals.map(({ name }: { name: string }) => name)).toEqual([
+      'log',
+      'mainlog',
+    ])
+    expect((await api.app.inject({ method: 'DELETE', url: '/v1/journals/log' })).statusCode).toBe(
+      204,
+    )
+    expect((await api.app.inject({ url: '/v1/journals/log' })).json()).toMatchObject({
+      status: 404,
+      code: 'JLOG_ERR_OPEN',
+    })
+    expect(
+      (await api.app.inject({ method: 'DELETE', url: '/v1/journals/mainlog' })).json(),
+    ).toMatchObject({ status: 409, code: 'JOURNAL_IN_USE' })
+    const plain = await api.app.inject({ method: 'PUT', url: '/v1/journals/plain' })
+    expect(plain.json()).toMatchObject({ compression: 'off', safety: 'almost_safe' })
+  })
+
+  it('have names that stay in their directory', async () => {
+    const api = await startApi()
+    for (const name of ['..%2Fx', '.hidden', 'a%2Fb', '%00', 'x'.repeat(129), 'ü', '..']) {
+      const response = await api.app.inject({
+        method: 'PUT',
+        url: `/v1/journals/${name}`,
+        payload: {},
+      })
+      expect([400, 404], name).toContain(response.statusCode)
+    }
+    expect(await api.journals.names()).toEqual(['mainlog'])
+    expect(
+      (await api.app.inject({ method: 'PUT', url: '/v1/journals/mainlog', payload: {} })).json(),
+    ).toMatchObject({ status: 409, code: 'JLOG_ERR_CREATE_EXISTS' })
+    expect(
+      (await api.app.inject({ method: 'PUT', url: '/v1/journals/x', payload: { segment_size: 0 } }))
+        .statusCode,
+    ).toBe(400)
+  })
+
+  it('take records as octets, lines and msgpack, byte for byte', async () => {
+    const api = await startWithJournal()
+    const octets = randomBytes(5000)
+    expect((await append(api, octets, OCTETS)).json()).toEqual({
+      first: '00000000:00000001',
+      last: '00000000:00000001',
+      count: 1,
+    })
+    expect((await append(api, '{"a":1}\n\nünï\r\nlast')).json()).toEqual({
+      first: '00000000:00000002',
+      last: '00000000:00000004',
+      count: 3,
+    })
+    const binaries = [Buffer.alloc(0), randomBytes(10), Buffer.from('x')]
+    expect((await append(api, pack(binaries), MSGPACK)).json()).toMatchObject({
+      count: 3,
+      last: '00000000:00000007',
+    })
+    await api.app.inject({ method: 'PUT', url: '/v1/journals/log/subscribers/s?whence=begin' })
+    const read = await api.app.inject({ url: '/v1/journals/log/subscribers/s/records' })
+    const payloads = linesOf(read.payload).map(({ data }) => Buffer.from(data, 'base64'))
+    expect(payloads).toEqual([
+      octets,
+      Buffer.from('{"a":1}'),
+      Buffer.from('ünï\r'),
+      Buffer.from('last'),
+      ...binaries,
+    ])
+    const packed = await api.app.inject({
+      url: '/v1/journals/log/subscribers/s/records?limit=2',
+      headers: { accept: 'application/msgpack' },
+    })
+    expect(unpack(packed.rawPayload)).toMatchObject([
+      { id: '00000000:00000001', data: octets },
+      { id: '00000000:00000002' },
+    ])
+  })
+
+  it('refuse what are no records, and keep nothing of it', async () => {
+    const api = await startWithJournal()
+    for (const [payload, headers, status] of [
+      ['', NDJSON, 400],
+      ['\n\n', NDJSON, 400],
+      [Buffer.from([0xc1]), MSGPACK, 400],
+      [pack({ a: 1 }), MSGPACK, 400],
+      [pack([Buffer.from('ok'), 'text']), MSGPACK, 400],
+      [pack([]), MSGPACK, 400],
+      ['{}', { 'content-type': 'application/json' }, 415],
+      ['x', { 'content-type': 'text/plain' }, 415],
+      [Buffer.alloc(1_000_001), OCTETS, 413],
+    ] as const) {
+      const response = await append(api, payload, headers)
+      expect(response.statusCode, JSON.stringify(headers)).toBe(status)
+      expect(response.json()).toHaveProperty('code')
+    }
+    expect((await append(api, 'x', NDJSON, 'unknown')).statusCode).toBe(404)
+    expect((await api.app.inject({ url: '/v1/journals/log' })).json()).toMatchObject({ records: 0 })
+  })
+})
+
+describe('subscribers', () => {
+  it('are added in every place, listed with their lag, and removed', async () => {
+    const api = await startWithJournal()
+    await append(api, '1\n2\n3')
+    const add = (sub: string, whence: string) =>
+      api.app.inject({ method: 'PUT', url: `/v1/journals/log/subscribers/${sub}?whence=${whence}` })
+    expect((await add('first', 'begin')).json()).toEqual({
+      name: 'first',
+      checkpoint: '00000000:00000000',
+    })
+    expect((await add('last', 'end')).json()).toMatchObject({ checkpoint: '00000000:00000003' })
+    expect((await add('mid', '0:2')).json()).toMatchObject({ checkpoint: '00000000:00000002' })
+    expect((await add('twin', 'copy:mid')).json()).toMatchObject({
+      checkpoint: '00000000:00000002',
+    })
+    const odd = 'ä/b c\u{1f600}'
+    expect((await add(encodeURIComponent(odd), 'begin')).json()).toMatchObject({ name: odd })
+    expect((await add('first', 'end')).json()).toMatchObject({
+      status: 409,
+      code: 'JLOG_ERR_SUBSCRIBER_EXISTS',
+    })
+    expect((await add('x', 'copy:nobody')).json()).toMatchObject({
+      status: 404,
+      code: 'JLOG_ERR_INVALID_SUBSCRIBER',
+    })
+    expect((await add('x', 'middle')).json()).toMatchObject({
+      status: 400,
+      code: 'JLOG_ERR_ILLEGAL_LOGID',
+    })
+    const list = await api.app.inject({ url: '/v1/journals/log/subscribers' })
+    const lags = Object.fromEntries(
+      list
+        .json()
+        .subscribers.map((s: { name: string; lag_records: number }) => [s.name, s.lag_records]),
+    )
+    expect(lags).toEqual({ first: 3, last: 0, mid: 1, twin: 1, [odd]: 3 })
+    const remove = () =>
+      api.app.inject({
+        method: 'DELETE',
+        url: `/v1/journals/log/subscribers/${encodeURIComponent(odd)}`,
+      })
+    expect((await remove()).statusCode).toBe(204)
+    expect((await remove()).json()).toMatchObject({
+      status: 404,
+      code: 'JLOG_ERR_INVALID_SUBSCRIBER',
+    })
+  })
+
+  it('read from their checkpoint, which only they move, and forwards', async () => {
+    const api = await startWithJournal({ segment_size: 60 })
+    for (const record of ['1', '2', '3', '4', '5', '6']) await append(api, record.repeat(20))
+    await api.app.inject({ method: 'PUT', url: '/v1/journals/log/subscribers/s' })
+    const read = async (query = '') =>
+      (await api.app.inject({ url: `/v1/journals/log/subscribers/s/records${query}` })).payload
+    const checkpoint = (id: string, query = '') =>
+      api.app.inject({
+        method: 'PUT',
+        url: `/v1/journals/log/subscribers/s/checkpoint${query}`,
+        payload: { id },
+      })
+    const all = await read()
+    expect(dataOf(all).map((data) => data[0])).toEqual(['1', '2', '3', '4', '5', '6'])
+    expect(await read()).toBe(all)
+    const ids = linesOf(all).map(({ id }) => id)
+    expect((await checkpoint(ids[3]!)).json()).toEqual({ checkpoint: ids[3] })
+    expect(dataOf(await read()).map((data) => data[0])).toEqual(['5', '6'])
+    expect(dataOf(await read('?limit=1')).map((data) => data[0])).toEqual(['5'])
+    expect((await checkpoint(ids[2]!)).json()).toMatchObject({
+      status: 409,
+      code: 'CHECKPOINT_BACKWARDS',
+    })
+    expect((await checkpoint('7fffffff:1')).json()).toMatchObject({
+      status: 409,
+      code: 'CHECKPOINT_AHEAD',
+    })
+    expect((await checkpoint('x')).statusCode).toBe(400)
+    expect((await checkpoint(ids[2]!, '?rewind=true')).statusCode).toBe(200)
+    expect(dataOf(await read()).map((data) => data[0])).toEqual(['4', '5', '6'])
+    expect(
+      (await api.app.inject({ url: '/v1/journals/log/subscribers/nobody/records' })).statusCode,
+    ).toBe(404)
+  })
+
+  it('wait for records, up to a time', async () => {
+    const api = await startWithJournal()
+    await api.app.inject({ method: 'PUT', url: '/v1/journals/log/subscribers/s' })
+    const url = '/v1/journals/log/subscribers/s/records'
+    expect((await api.app.inject({ url: `${url}?wait=0.05` })).payload).toBe('')
+    const waiting = api.app.inject({ url: `${url}?wait=30` })
+    await append(api, 'here')
+    expect(dataOf((await waiting).payload)).toEqual(['here'])
+  })
+
+  it('are told when too many wait', async () => {
+    const api = await startApi({ maxTails: 1 })
+    await api.app.inject({ method: 'PUT', url: '/v1/journals/mainlog/subscribers/s' })
+    const url = '/v1/journals/mainlog/subscribers/s/records?wait=30'
+    const answers = [api.app.inject({ url }), api.app.inject({ url })]
+    const first = await Promise.race(answers)
+    expect(first.json()).toMatchObject({ status: 429, code: 'TOO_MANY_TAILS' })
+    await append(api, 'x', NDJSON, 'mainlog')
+    const statuses = (await Promise.all(answers)).map(({ statusCode }) => statusCode)
+    expect(statuses.sort()).toEqual([200, 429])
+  })
+})
+
+describe('the document', () => {
+  it('describes every route, under the names of the spool', async () => {
+    const api = await startApi()
+    const document = (await api.app.inject({ url: '/openapi.json' })).json()
+    expect(document.openapi).toBe('3.1.0')
+    const operations = Object.values(
+      document.paths as Record<string, Record<string, { operationId: string; responses: object }>>,
+    ).flatMap((path) => Object.values(path))
+    const ids = operations.map(({ operationId }) => operationId)
+    expect(new Set(ids).size).toBe(ids.length)
+    expect(ids).toEqual(
+      expect.arrayContaining([
+        'swap_out',
+        'swap_in',
+        'swap_out_meta',
+        'refetch_meta',
+        'swap_remove',
+        'journal_append',
+        'read_checkpoint',
+      ]),
+    )
+    for (const { operationId, responses } of operations)
+      expect(Object.keys(responses).length, operationId).toBeGreaterThan(0)
+    // Every reference leads somewhere.
+    for (const [, name] of JSON.stringify(document).matchAll(
+      /"\$ref":"#\/components\/schemas\/([^"]+)"/g,
+    )) {
+      expect(document.components.schemas).toHaveProperty(name!)
+    }
+    const routes = api.app.printRoutes({ commonPrefix: false })
+    expect(routes).toContain('tail')
+    expect(Object.keys(document.paths)).toContain('/v1/journals/{name}/tail')
+    const page = await api.app.inject({ url: '/docs/' })
+    expect(page.statusCode).toBe(200)
+    expect(await readFile(new URL('../../README.md', import.meta.url), 'utf8')).toContain('/docs')
+  })
+})
