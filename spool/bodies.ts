@@ -52,7 +52,7 @@ export class Staged implements StagedBody {
   async discard(): Promise<void> {
     if (this.state !== 'free') return
     this.state = 'discarded'
-    if ('stored' in this.place) await this.owner.remove(this.place.stored)
+    if ('stored' in this.place) await this.owner.discard(this.place.stored)
   }
 }
 
@@ -66,6 +66,8 @@ export class Bodies {
   /** Bodies to delete once their readers have let go. */
   readonly #doomed = new Map<string, Buffer>()
   readonly #removals = new Set<Promise<void>>()
+  /** Bodies that could not be deleted, the disk being full. */
+  #left: Buffer[] = []
   #closing = false
 
   constructor(store: Store, committer: Committer, ids: IdGenerator, options: BodiesOptions) {
@@ -117,8 +119,7 @@ export class Bodies {
       return new Staged(this, size, digest, { stored: intake.body })
     } catch (error) {
       await intake.settled()
-      // Removing can fail only when nothing can be written; the next open removes it then.
-      if (intake.started) await this.remove(intake.body).catch(() => undefined)
+      if (intake.started) await this.discard(intake.body)
       if (error instanceof SpoolError) throw error
       throw new SpoolError('SPOOL_ERR_ABORTED', 'the body broke off', { cause: error })
     }
@@ -180,11 +181,21 @@ export class Bodies {
     )
   }
 
-  /** Deletes a body that belongs to no message, and its row in `staged` last. */
-  remove(body: Buffer): Promise<void> {
-    const removal = this.#remove(body).finally(() => this.#removals.delete(removal))
+  /**
+   * Deletes a body that belongs to no message, and its row in `staged` last. When it cannot be deleted
+   * now it keeps its row, and goes after a later commit or at the next open.
+   */
+  discard(body: Buffer): Promise<void> {
+    const removal = this.#remove(body)
+      .catch(() => void this.#left.push(body))
+      .finally(() => this.#removals.delete(removal))
     this.#removals.add(removal)
     return removal
+  }
+
+  /** There is room again: deletes what could not be deleted. */
+  committed(): void {
+    for (const body of this.#left.splice(0)) this.#removeLater(body)
   }
 
   /** Stops deleting; the next open goes on. */
@@ -216,8 +227,7 @@ export class Bodies {
   #removeLater(body: Buffer): void {
     const key = keyOf(body)
     if (this.#held.has(key)) this.#doomed.set(key, body)
-    // A failed write leaves the row in `staged`, and with it the work for the next open.
-    else this.remove(body).catch(() => undefined)
+    else void this.discard(body)
   }
 
   #letGo(key: string): void {

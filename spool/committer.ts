@@ -8,6 +8,7 @@
  * next group tries again; after any other failure (the kernel may have dropped the pages of a failed
  * sync) the committer takes no more writes.
  */
+import { statfsSync } from 'node:fs'
 import { SpoolError } from './errors.js'
 import type { Counters } from './layout.js'
 import type { DatabaseName, Store } from './store.js'
@@ -275,7 +276,8 @@ export class Committer {
 
   #failed(group: Queued[], cause: unknown): void {
     this.#underWay = false
-    const error = describeFailure(cause, this.#store.path)
+    const weight = group.reduce((sum, queued) => sum + queued.weight, 0)
+    const error = describeFailure(cause, this.#store.path, weight)
     if (error.code !== 'SPOOL_ERR_FULL') {
       const refusal = new SpoolError(
         'SPOOL_ERR_READ_ONLY',
@@ -317,13 +319,19 @@ async function rootCause(error: unknown): Promise<unknown> {
   return error
 }
 
+const EIO = 5
 const ENOSPC = 28
 const EDQUOT = 122
-const MDB_MAP_FULL = -30792
 
-function describeFailure(cause: unknown, file: string): SpoolError {
+/** Beside what was to be written: LMDB's own pages. */
+const ROOM = 1024 * 1024
+
+function describeFailure(cause: unknown, file: string, weight: number): SpoolError {
   const code = (cause as { code?: unknown }).code
-  if (code === ENOSPC || code === EDQUOT || code === MDB_MAP_FULL) {
+  // A write that the disk took a part of is EIO to LMDB, and that is how a disk gets full.
+  const full =
+    code === ENOSPC || code === EDQUOT || (code === EIO && freeBytes(file) < weight + ROOM)
+  if (full) {
     return new SpoolError('SPOOL_ERR_FULL', 'no room on the disk', {
       file,
       cause,
@@ -335,4 +343,14 @@ function describeFailure(cause: unknown, file: string): SpoolError {
     cause,
     advice: 'check the disk, then restart the service',
   })
+}
+
+/** That this process may use; infinite when it cannot be told. */
+function freeBytes(path: string): number {
+  try {
+    const { bavail, bfree, bsize } = statfsSync(path)
+    return (process.getuid?.() === 0 ? bfree : bavail) * bsize
+  } catch {
+    return Number.POSITIVE_INFINITY
+  }
 }

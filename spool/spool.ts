@@ -117,6 +117,7 @@ export class Spool {
       afterCommit: () => {
         this.#outbox.committed()
         this.#metas.committed()
+        this.#bodies.committed()
       },
     })
     this.#bodies = new Bodies(store, this.#committer, this.#ids, {

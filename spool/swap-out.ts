@@ -91,8 +91,7 @@ export class Storing {
   async giveUp(): Promise<void> {
     for (const { staged, ours } of this.#bodies.values()) {
       staged.state = 'free'
-      // Left to the next open when it cannot be written now.
-      if (ours) await staged.discard().catch(() => undefined)
+      if (ours) await staged.discard()
     }
   }
 
