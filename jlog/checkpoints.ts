@@ -3,7 +3,8 @@
  * file's lock, because libjlog keeps such files open; a new one appears with its contents, never empty. Promises that a
  * segment is removed only when no checkpoint is at or before it, and that a checkpoint that cannot be read holds everything.
  */
-import { link, unlink } from 'node:fs/promises'
+import { fstatSync } from 'node:fs'
+import { link, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { JlogError } from './errors.js'
 import { CHECKPOINT_FILE_ERRORS, errnoOf, JournalFile, syncDirectory } from './file.js'
@@ -12,6 +13,7 @@ import {
   checkpointFile,
   decodeCheckpoint,
   encodeCheckpoint,
+  METASTORE_FILE,
   parseCheckpointFile,
   parseSegmentFile,
   SAFETY,
@@ -30,37 +32,37 @@ const MAX_NAME_BYTES = 126
 export type SubscriberName = string | Uint8Array
 
 export class CheckpointFile {
-  readonly #file: JournalFile
+  readonly #dir: string
+  readonly #name: SubscriberName
+  #file: JournalFile
 
-  private constructor(file: JournalFile) {
+  private constructor(dir: string, name: SubscriberName, file: JournalFile) {
+    this.#dir = dir
+    this.#name = name
     this.#file = file
   }
 
   /** @throws JlogError JLOG_ERR_INVALID_SUBSCRIBER when there is no such subscriber */
   static async open(dir: string, name: SubscriberName): Promise<CheckpointFile> {
-    const path = join(dir, checkedFile(name))
-    try {
-      return new CheckpointFile(
-        await JournalFile.open(path, { write: true, errors: CHECKPOINT_FILE_ERRORS }),
-      )
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error
-      throw unknownSubscriber(dir, name, path)
-    }
+    return new CheckpointFile(dir, name, await openCheckpoint(dir, name))
   }
 
-  /** @returns null when the file has the wrong size: then nothing may be taken as read */
+  /**
+   * @returns null when the file has the wrong size: then nothing may be taken as read
+   * @throws JlogError JLOG_ERR_INVALID_SUBSCRIBER when the subscriber was removed meanwhile
+   */
   async read(): Promise<LogId | null> {
-    return this.#file.withLock(() => this.#readLocked())
+    return this.#locked(() => this.#readNow())
   }
 
   /**
    * Durable afterwards when the journal's safety is 2.
    * @returns what it said before
+   * @throws JlogError as `read`
    */
   async write(id: LogId, safety: Safety): Promise<LogId | null> {
-    return this.#file.withLock(async () => {
-      const before = this.#readLocked()
+    return this.#locked(async () => {
+      const before = this.#readNow()
       await this.#file.write(encodeCheckpoint(id), 0)
       if (this.#file.size() > CHECKPOINT_BYTES) await this.#file.truncate(CHECKPOINT_BYTES)
       if (safety === SAFETY.safe) await this.#file.sync()
@@ -72,8 +74,33 @@ export class CheckpointFile {
     await this.#file.close()
   }
 
-  #readLocked(): LogId | null {
+  /** Under the lock of the file that bears the name now, which may be another than was opened. */
+  async #locked<T>(work: () => T | Promise<T>): Promise<T> {
+    for (;;) {
+      await this.#file.lock()
+      try {
+        if (fstatSync(this.#file.fd).nlink > 0) return await work()
+      } finally {
+        this.#file.unlock()
+      }
+      const replaced = this.#file
+      this.#file = await openCheckpoint(this.#dir, this.#name)
+      await replaced.close()
+    }
+  }
+
+  #readNow(): LogId | null {
     return decodeCheckpoint(this.#file.readNow(0, CHECKPOINT_BYTES + 1))
+  }
+}
+
+async function openCheckpoint(dir: string, name: SubscriberName): Promise<JournalFile> {
+  const path = join(dir, checkedFile(name))
+  try {
+    return await JournalFile.open(path, { write: true, errors: CHECKPOINT_FILE_ERRORS })
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error
+    throw unknownSubscriber(dir, name, path)
   }
 }
 
@@ -115,9 +142,9 @@ export async function createCheckpoint(
   dir: string,
   name: SubscriberName,
   id: LogId,
-  mode: number = CHECKPOINT_MODE,
 ): Promise<void> {
   const path = join(dir, checkedFile(name))
+  const mode = await fileMode(dir)
   // Not beginning with `cp.`: libjlog takes every such file for a subscriber.
   const fresh = join(dir, `new-${process.pid}-${unique++}.${checkedFile(name).slice(-64)}`)
   const file = await JournalFile.open(fresh, {
@@ -143,6 +170,12 @@ export async function createCheckpoint(
 }
 
 let unique = 0
+
+/** The mode that the journal's files have. */
+async function fileMode(dir: string): Promise<number> {
+  const metastore = await stat(join(dir, METASTORE_FILE)).catch(() => null)
+  return metastore === null ? CHECKPOINT_MODE : metastore.mode & 0o777
+}
 
 /** @throws JlogError JLOG_ERR_INVALID_SUBSCRIBER */
 export async function removeCheckpoint(dir: string, name: SubscriberName): Promise<void> {

@@ -65,6 +65,8 @@ export class JournalReader {
   #bulk: SegmentReader | null = null
   /** Reads on behalf of `read`, and what of it was read already. */
   #single: { readonly reader: SegmentReader; batch: RecordBatch } | null = null
+  /** How often a segment was repaired by this reader. */
+  readonly #repairs = new Map<number, number>()
   #closed: boolean = false
 
   private constructor(dir: string, checkpoint: CheckpointFile, settings: JournalSettings) {
@@ -93,13 +95,13 @@ export class JournalReader {
     this.#assertOpen()
     this.#interval = null
     await this.#dropBulk()
-    for (let repairs = 0; ; ) {
+    for (;;) {
       const at = await this.#readCheckpoint()
       const found = await this.#findSegment(at)
       if (found === 'again') continue
       if (found === 'nothing') return null
       if (found === 'damaged') {
-        await this.#repair(repairs++)
+        await this.#repair()
         continue
       }
       const open = this.#open!
@@ -317,10 +319,10 @@ export class JournalReader {
   async #openForRead(id: LogId): Promise<void> {
     await this.#dropSingle()
     await this.#dropBulk()
-    for (let repairs = 0; ; ) {
+    for (;;) {
       const state = await this.#resync(id.log)
       if (state?.kind === 'damaged') {
-        await this.#repair(repairs++)
+        await this.#repair()
         continue
       }
       if (state === null || state.kind === 'empty') {
@@ -359,9 +361,11 @@ export class JournalReader {
   }
 
   /** The same repair as the command's. It takes the locks itself, so nothing of the segment may be held here. */
-  async #repair(tried: number): Promise<void> {
+  async #repair(): Promise<void> {
     const { log, data } = this.#open!.index
     await this.#closeSegment()
+    const tried = this.#repairs.get(log) ?? 0
+    this.#repairs.set(log, tried + 1)
     if (tried >= MOST_REPAIRS) throw corruptSegment(data.path, log, 0, 'bad-magic')
     await repairSegment(this.#dir, log, { hdrMagic: this.#settings.hdrMagic })
   }

@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events'
 import { readdirSync, readlinkSync } from 'node:fs'
-import { rename, rm, truncate, unlink, writeFile } from 'node:fs/promises'
+import { link, open, rename, rm, truncate, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { follow, type JournalRecord, openWriter, type RecordBatch } from '../../jlog/index.js'
@@ -180,6 +180,37 @@ describe('follow', () => {
     expect(first.value.length).toBe(3)
     expect(texts(await take(tail, 47))).toEqual(numbered(3, 50))
     await writer.close()
+    await tail.return?.()
+  })
+})
+
+describe('without file events', () => {
+  it('finds by its poll what no event tells of, and looks more often then', async () => {
+    const dir = await journal()
+    const writer = await openWriter(dir)
+    await writer.append('first')
+    await writer.close()
+    // Written under another name, the directory gets no event.
+    const elsewhere = await journal()
+    await link(join(dir, '00000000'), join(elsewhere, 'alias'))
+    const tail = follow(dir, { from: 'end' })
+    const next = tail.next()
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    const alias = await open(join(elsewhere, 'alias'), 'a')
+    const record = Buffer.from('18733a6601000000020000000100000041', 'hex')
+    await alias.write(record)
+    expect(texts([...((await next).value as RecordBatch)])).toEqual(['A'])
+    const waits: number[] = []
+    for (let i = 0; i < 20; i++) {
+      const soon = tail.next()
+      await alias.write(record)
+      const written = performance.now()
+      await soon
+      waits.push(performance.now() - written)
+    }
+    // Half of the slow poll's time would be 250 ms.
+    expect(waits.toSorted((a, b) => a - b)[10]).toBeLessThan(200)
+    await alias.close()
     await tail.return?.()
   })
 })
