@@ -13,6 +13,8 @@ const HEARTBEAT_MS = 15_000
 /** Where a follower's bytes go; a Node.js `ServerResponse` is one. */
 export interface FollowerOutput {
   readonly writableLength: number
+  /** Whether a 'drain' is to come. */
+  readonly writableNeedDrain: boolean
   readonly destroyed: boolean
   write(bytes: Uint8Array | string): boolean
   once(event: 'drain' | 'close', listener: () => void): unknown
@@ -131,15 +133,15 @@ class TailHub {
   /** Reads for the follower alone, to the journal's end. */
   async #catchUp(follower: Follower): Promise<void> {
     const { output } = follower
-    for (let read = true, room = true; read; ) {
-      if (!room) await drained(output, this.#stop.signal)
+    for (let read = true; read; ) {
+      await drained(output, this.#stop.signal)
       read = false
       for await (const batch of this.#source.records(follower.position, CATCH_UP_BYTES)) {
         if (output.destroyed || this.#stop.signal.aborted) return
         if (batch.length === 0) continue
         read = true
         follower.position = batch.last
-        room = output.write(this.#encode(batch))
+        output.write(this.#encode(batch))
         batch.release()
       }
     }
@@ -169,7 +171,7 @@ function recordsUpTo(batch: RecordBatch, id: LogId): number {
 }
 
 async function drained(output: FollowerOutput, signal: AbortSignal): Promise<void> {
-  if (output.destroyed || signal.aborted) return
+  if (!output.writableNeedDrain || output.destroyed || signal.aborted) return
   await new Promise<void>((resolve) => {
     const done = () => {
       output.off('drain', done)
