@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { chmod, lstat, mkdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
+import { checksumFile } from './checksums.js'
 import { JlogError } from './errors.js'
 import { errnoOf, syncDirectory, writeFileDurably } from './file.js'
 import {
@@ -41,6 +42,8 @@ export interface CreateOptions {
   readonly compression?: Compression
   /** Bytes of the pre-commit buffer; 0 is none. Default 0. */
   readonly preCommit?: number
+  /** Write sidecar checksums, which find flipped bits in payloads; libjlog ignores them. Default false. */
+  readonly checksums?: boolean
   /** Mode of the files, less the umask; the directory has an execute bit for each read bit. Default 0640. */
   readonly fileMode?: number
   /** Names of subscribers to begin with, at the beginning. */
@@ -112,6 +115,8 @@ function filesOfNewJournal(options: CreateOptions): Map<string, Uint8Array> {
   if (preCommit > 0) {
     files.set(PRE_COMMIT_FILE, Buffer.alloc(PRE_COMMIT_HEADER_BYTES + preCommit))
   }
+  // Writers go on with checksums where there are some.
+  if (options.checksums) files.set(checksumFile(0), Buffer.alloc(0))
   const hdrMagic = magicFor(options.compression ?? 'off')
   files.set(METASTORE_FILE, encodeMetastore({ storageLog: 0, unitLimit, safety, hdrMagic }))
   return files

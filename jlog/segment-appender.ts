@@ -9,33 +9,23 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { JlogError } from './errors.js'
-import { errnoOf, INDEX_FILE_ERRORS, JournalFile, type LockOptions, syncDirectory } from './file.js'
-import {
-  headerBytes,
-  INDEX_ENTRY_BYTES,
-  indexFile,
-  METASTORE_FILE,
-  type Metastore,
-  SAFETY,
-  segmentFile,
-} from './format.js'
+import { errnoOf, JournalFile, type LockOptions, syncDirectory } from './file.js'
+import { METASTORE_FILE, type Metastore, SAFETY, segmentFile } from './format.js'
 import { listJournal } from './journal-directory.js'
 import type { LogId } from './log-id.js'
 import { MetastoreFile } from './metastore.js'
-import { quarantineRange } from './quarantine.js'
-import { walkSegment } from './segment.js'
-import { recordsFollow } from './torn-tail.js'
+import { Retirement } from './retirement.js'
+import { findSegmentEnd } from './segment-end.js'
+import { isChecksumFile, SegmentSums } from './segment-sums.js'
 
 export const LAST_SEGMENT = 0xffffffff
-/** Finished segments that wait for their sync, each an open file; with more of them, writing waits for the disk. */
-const MOST_RETIRING = 64
-/** A segment larger than this is counted from its index, as far as that goes. */
-const COUNT_FROM_INDEX_BYTES = 8 * 1024 * 1024
 /** After this long of taking the lock again and again it is left free for a moment, for others to take. */
 const BREATH_EVERY_MS = 50
 const BREATH_MS = 2
 
 export interface AppenderOptions extends LockOptions {
+  /** Write sidecar checksums. Default: if the journal has any. */
+  readonly checksums?: boolean
   /** Mode of new segments, less the umask. Default: the metastore's. */
   readonly fileMode?: number
 }
@@ -51,10 +41,9 @@ export class SegmentAppender {
   readonly #metastore: MetastoreFile
   /** Mode of new files, less the umask. */
   readonly fileMode: number
+  readonly #checksums: boolean
   readonly #lockOptions: LockOptions
-  /** Finished segments are synced and closed one after the other: syncs side by side would hold up the writes. */
-  #retiring: Promise<void> = Promise.resolve()
-  #retiringCount = 0
+  readonly #retirement = new Retirement()
   /** Was a segment made whose name no sync of the directory has covered? */
   #unnamed: boolean = false
   /** The first sync that failed. None after it is believed. */
@@ -68,6 +57,8 @@ export class SegmentAppender {
   #count = 0
   /** Bytes of ours in the current segment that no sync has covered. */
   #dirty: boolean = false
+  /** Checksums of the current segment; null when there are to be none, or they cannot be written. */
+  #sums: SegmentSums | null = null
   #knowsHighest: boolean = false
   #contended: boolean = false
   #lastBreath = 0
@@ -84,17 +75,19 @@ export class SegmentAppender {
     this.#metastore = metastore
     this.#meta = meta
     this.fileMode = options.fileMode ?? 0o640
+    this.#checksums = options.checksums ?? false
     this.#lockOptions = options.timeout === undefined ? {} : { timeout: options.timeout }
   }
 
   /** @throws JlogError JLOG_ERR_OPEN, JLOG_ERR_NOTDIR, JLOG_ERR_META_OPEN */
   static async open(dir: string, options: AppenderOptions = {}): Promise<SegmentAppender> {
-    await listJournal(dir)
+    const { names } = await listJournal(dir)
+    const checksums = options.checksums ?? names.some(isChecksumFile)
     const metastore = await MetastoreFile.open(dir)
     try {
       const fileMode = options.fileMode ?? (await stat(join(dir, METASTORE_FILE))).mode & 0o666
       const meta = metastore.read()
-      return new SegmentAppender(dir, metastore, meta, { ...options, fileMode })
+      return new SegmentAppender(dir, metastore, meta, { ...options, fileMode, checksums })
     } catch (error) {
       await metastore.close()
       throw error
@@ -124,7 +117,8 @@ export class SegmentAppender {
   /** `begin` without any waiting, for when nobody else has been here; false: use `begin`. */
   tryBegin(): boolean {
     const file = this.#file
-    if (file === null || this.#contended || this.#syncFailure !== null) return false
+    if (file === null || this.#contended || this.#hasSyncFailed) return false
+    if (this.#checksums && this.#sums === null) return false
     const now = performance.now()
     if (now - this.#releasedAt >= BREATH_MS) this.#lastBreath = now
     else if (now - this.#lastBreath > BREATH_EVERY_MS) return false
@@ -182,12 +176,19 @@ export class SegmentAppender {
     if (!this.#knowsHighest && !(await this.#isHighest())) return false
     if (size !== this.#end) {
       if (this.#count > 0) this.#contended = true
-      if (!(await this.#catchUp(file, size))) {
+      const known = { end: this.#end, count: this.#count }
+      const tail = await findSegmentEnd(file, this.dir, this.#log, this.hdrMagic, known)
+      this.#end = tail.end
+      this.#count = tail.count
+      if (tail.damaged) {
         await this.roll()
         return false
       }
     }
-    if (!this.full || evenIfFull) return true
+    if (!this.full || evenIfFull) {
+      if (this.#checksums && this.#sums === null) await this.#openSums()
+      return true
+    }
     await this.roll()
     return false
   }
@@ -201,6 +202,7 @@ export class SegmentAppender {
     this.#dirty = true
     if (buffers.length === 1) await file.write(buffers[0]!, this.#end)
     else await file.writeAll(buffers, this.#end)
+    if (this.#sums !== null) await this.#sums.note(buffers, this.#end)
     this.#end += bytes
     this.#count += records
   }
@@ -250,7 +252,7 @@ export class SegmentAppender {
     } finally {
       file.unlock()
     }
-    await this.#boundRetiring()
+    await this.#retirement.room()
   }
 
   release(): void {
@@ -276,8 +278,9 @@ export class SegmentAppender {
 
   /** Everything ever appended is durable after this, and found again: segments, directory and metastore. */
   async syncAll(): Promise<void> {
-    await this.#retiring
+    await this.#retirement.settled()
     await this.sync()
+    await this.#sums?.sync()
     if (this.#unnamed) {
       this.#unnamed = false
       await syncDirectory(this.dir)
@@ -290,18 +293,23 @@ export class SegmentAppender {
     try {
       await this.syncAll()
     } finally {
-      await this.#file?.close()
-      this.#file = null
+      await this.#closeSegment()
       await this.#metastore.close()
     }
   }
 
   /** Closes everything as it is, after a failure. */
   async abandon(): Promise<void> {
-    await this.#retiring
+    await this.#retirement.settled()
+    await this.#closeSegment()
+    await this.#metastore.close()
+  }
+
+  async #closeSegment(): Promise<void> {
+    await this.#sums?.close()
+    this.#sums = null
     await this.#file?.close()
     this.#file = null
-    await this.#metastore.close()
   }
 
   async #openSegment(log: number): Promise<JournalFile> {
@@ -309,7 +317,7 @@ export class SegmentAppender {
     if (current !== null) {
       if (log === this.#log) return current
       this.#retire()
-      await this.#boundRetiring()
+      await this.#retirement.room()
     }
     const path = join(this.dir, segmentFile(log))
     const file = await JournalFile.open(path, { write: true }).catch((error: unknown) => {
@@ -326,6 +334,10 @@ export class SegmentAppender {
     this.#count = 0
     this.#dirty = false
     return file
+  }
+
+  async #openSums(): Promise<void> {
+    this.#sums = await SegmentSums.open(this.dir, this.#log, this.#end, this)
   }
 
   async #createSegment(log: number, durable: boolean): Promise<JournalFile> {
@@ -349,80 +361,25 @@ export class SegmentAppender {
     return false
   }
 
-  /** Under the lock: goes over what others appended. @returns false when records stand behind damage */
-  async #catchUp(file: JournalFile, size: number): Promise<boolean> {
-    if (size < this.#end) {
-      this.#end = 0
-      this.#count = 0
-    }
-    if (this.#count === 0 && size > COUNT_FROM_INDEX_BYTES) await this.#startFromIndex(file, size)
-    const walk = await walkSegment(file, this.#end, size, this.hdrMagic)
-    this.#end = walk.at
-    this.#count += walk.records
-    if (walk.stop === 'end') return true
-    if (await recordsFollow(file, walk.at, size, this.hdrMagic)) return false
-    await quarantineRange(this.dir, this.#log, walk.at, size)
-    await file.truncate(walk.at)
-    await file.sync()
-    return true
-  }
-
-  /** Begins the count at the last record that the segment's index knows, if that is where a record stands. */
-  async #startFromIndex(file: JournalFile, size: number): Promise<void> {
-    let index: JournalFile
-    try {
-      index = await JournalFile.open(join(this.dir, indexFile(this.#log)), {
-        errors: INDEX_FILE_ERRORS,
-      })
-    } catch {
-      return
-    }
-    try {
-      const entries = Math.floor(index.size() / INDEX_ENTRY_BYTES)
-      if (entries < 2) return
-      const last = await index.read((entries - 2) * INDEX_ENTRY_BYTES, 2 * INDEX_ENTRY_BYTES)
-      const before = Number(last.readBigUInt64LE(0))
-      const at = Number(last.readBigUInt64LE(INDEX_ENTRY_BYTES))
-      if (!(before < at && at + headerBytes(this.hdrMagic) <= size)) return
-      const walk = await walkSegment(file, before, at, this.hdrMagic)
-      if (walk.stop !== 'end' || walk.records !== 1) return
-      this.#end = at
-      this.#count = entries - 1
-    } finally {
-      await index.close()
-    }
-  }
-
   /** Leaves the current segment: what no sync has covered is synced in the background, then it is closed. */
   #retire(): void {
     const file = this.#file
     if (file === null) return
-    const dirty = this.#dirty
-    const unnamed = this.#unnamed
+    file.unlock()
+    this.#retirement.add({ file, sums: this.#sums, dirty: this.#dirty, unnamed: this.#unnamed })
     this.#file = null
+    this.#sums = null
     this.#dirty = false
     this.#unnamed = false
-    file.unlock()
-    this.#retiringCount++
-    this.#retiring = this.#retiring.then(async () => {
-      try {
-        if (dirty && this.#syncFailure === null) await file.sync()
-        if (unnamed && this.#syncFailure === null) await syncDirectory(this.dir)
-      } catch (error) {
-        this.#syncFailure ??= error
-      } finally {
-        await file.close().catch(() => {})
-        this.#retiringCount--
-      }
-    })
   }
 
-  async #boundRetiring(): Promise<void> {
-    if (this.#retiringCount > MOST_RETIRING) await this.#retiring
+  get #hasSyncFailed(): boolean {
+    return this.#syncFailure !== null || this.#retirement.failure !== null
   }
 
   #throwSyncFailure(): void {
-    if (this.#syncFailure !== null) throw this.#syncFailure
+    const failure = this.#syncFailure ?? this.#retirement.failure
+    if (failure !== null) throw failure
   }
 
   /** Leaves the lock free for a moment, when others want it or may: nobody can queue for a lock. */

@@ -22,6 +22,8 @@ export interface WriterOptions {
   readonly fileMode?: number
   /** Makes the pre-commit buffer one of so many bytes, 0 for none. Default: as it is. */
   readonly preCommit?: number
+  /** Write sidecar checksums, `<segment>.sum`. Default: if the journal has any. */
+  readonly checksums?: boolean
   /** Bytes that appends may hold while they wait; one that would exceed it is refused. Default 256 MiB. */
   readonly maxPendingBytes?: number
   /** Milliseconds that an append waits for another process to free the segment. Default 30 s. */
@@ -81,9 +83,10 @@ export class JournalWriter {
 
   /** See `openWriter`. */
   static async open(dir: string, options: WriterOptions): Promise<JournalWriter> {
-    const { fileMode, lockTimeout } = options
+    const { fileMode, lockTimeout, checksums } = options
     const appender = await SegmentAppender.open(dir, {
       ...(fileMode === undefined ? {} : { fileMode }),
+      ...(checksums === undefined ? {} : { checksums }),
       ...(lockTimeout === undefined ? {} : { timeout: lockTimeout }),
     })
     try {

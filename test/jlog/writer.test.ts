@@ -1,8 +1,10 @@
 import { copyFile, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { SegmentChecksums } from '../../jlog/checksums.js'
 import { createJournal } from '../../jlog/create.js'
 import { JlogError } from '../../jlog/errors.js'
+import { JournalFile } from '../../jlog/file.js'
 import { segmentFile } from '../../jlog/format.js'
 import type { LogId } from '../../jlog/log-id.js'
 import { advanceStorageLog, alterMetastore, readMetastore } from '../../jlog/metastore.js'
@@ -231,6 +233,22 @@ describe('a writer', () => {
     expect((await recordsOnDisk(dir)).length).toBe(200 - refused.length + 501)
   })
 
+  test('counts a large segment from its index, and not from a wrong one', async () => {
+    const count = 90_000
+    const entries = new BigUint64Array(count - 10)
+    const record = Buffer.alloc(100, 'large segment ')
+    for (let i = 0; i < entries.length; i++) entries[i] = BigInt(116 * i)
+    await createJournal(dir, { unitLimit: 1 << 30 })
+    await withWriter((writer) => writer.appendBatch(Array(count).fill(record)))
+    const index = join(dir, '00000000.idx')
+    for (const wrong of [0n, 1n, 116n * BigInt(count)]) {
+      const bytes = entries.slice()
+      bytes[bytes.length - 1]! += wrong
+      await writeFile(index, bytes)
+      expect(await withWriter((writer) => writer.end())).toEqual({ log: 0, marker: count })
+    }
+  })
+
   test('follows changed settings at once', async () => {
     await createJournal(dir)
     await withWriter(async (writer) => {
@@ -288,6 +306,67 @@ describe('legacy journals', () => {
     const after = await recordsOnDisk(dir)
     expect(after.length).toBe(before.length + 40)
     expect((await readMetastore(dir)).storageLog).toBeGreaterThan(8)
+  })
+})
+
+describe('checksums', () => {
+  /** What the checksums say of each record, in order. */
+  async function verdicts(): Promise<string[]> {
+    const said: string[] = []
+    for (const name of inSegments(await readdir(dir))) {
+      const log = Number.parseInt(name, 16)
+      const file = await JournalFile.open(join(dir, name))
+      const sums = await SegmentChecksums.open(dir, log, file, 16)
+      let at = 0
+      while (at < file.size()) {
+        const end = at + 16 + (await file.read(at + 12, 4)).readUInt32LE(0)
+        said.push((await sums?.verify(at, end)) ?? 'none')
+        at = end
+      }
+      await sums?.close()
+      await file.close()
+    }
+    return said
+  }
+
+  test('are written for every record, copied or not, over rolls and openings', async () => {
+    await createJournal(dir, { unitLimit: 5000, checksums: true })
+    for (let n = 0; n < 2; n++) {
+      await withWriter(async (writer) => {
+        for (let i = 0; i < 30; i++) await writer.append('.'.repeat(i * 20))
+        await Promise.all(Array.from({ length: 30 }, (_, i) => writer.append(`at once ${i}`)))
+        await writer.appendBatch([
+          '',
+          'a',
+          Buffer.alloc(700_000, 'b'),
+          'c',
+          Buffer.alloc(300_000),
+          'd',
+        ])
+      })
+    }
+    const said = await verdicts()
+    expect(said.length).toBe(2 * 66)
+    expect(new Set(said)).toEqual(new Set(['good']))
+    const segment = join(dir, segmentFile(0))
+    const bytes = await readFile(segment)
+    bytes[bytes.length - 1]! ^= 1
+    await writeFile(segment, bytes)
+    expect((await verdicts()).filter((verdict) => verdict !== 'good')).toEqual(['damaged'])
+  })
+
+  test('are not written unasked; what others append has none', async () => {
+    await createJournal(dir)
+    await withWriter((writer) => writer.append('without'))
+    expect((await readdir(dir)).filter((name) => name.endsWith('.sum'))).toEqual([])
+    const writer = await openWriter(dir, { checksums: true })
+    await writer.append('with')
+    await writer.close()
+    const foreign = await openWriter(dir, { checksums: false })
+    await foreign.append('foreign')
+    await foreign.close()
+    await withWriter((again) => again.append('with'))
+    expect(await verdicts()).toEqual(['unknown', 'good', 'unknown', 'good'])
   })
 })
 
