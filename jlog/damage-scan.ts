@@ -301,7 +301,7 @@ class Doubt {
 
   constructor(shape: HeaderShape) {
     this.#shape = shape
-    this.#budget = 4 * shape.bytes.size + BELIEVABLE_BYTES
+    this.#budget = shape.bytes.size + BELIEVABLE_BYTES
   }
 
   async contradicted(at: number, claimedEnd: number): Promise<boolean> {
