@@ -214,8 +214,7 @@ export class JournalReader {
       if (state === null) return 'again' // A cleaner took it since the directory was listed.
       if (state.kind === 'damaged') return 'damaged'
       if (state.kind === 'empty') {
-        await this.#closeSegment()
-        await removeEmptySegment(this.#dir, log, this.#storageLog)
+        await this.#removeEmpty(log)
       }
       const done = state.kind === 'empty' || (state.finished && passed >= state.records)
       const next: number | undefined = done ? firstSegmentFrom(segments, log + 1) : undefined
@@ -228,10 +227,19 @@ export class JournalReader {
   async #backFromFuture(at: LogId, newest: number): Promise<'nothing' | 'again' | 'damaged'> {
     if ((await this.#storageLog()) >= at.log) return 'nothing'
     const state = await this.#resync(newest)
-    if (state === null || state.kind === 'empty') return 'again'
+    if (state === null) return 'again'
+    if (state.kind === 'empty') {
+      await this.#removeEmpty(newest)
+      return 'again'
+    }
     if (state.kind === 'damaged') return 'damaged'
     await this.#checkpoint.write({ log: newest, marker: state.records }, this.#settings.safety)
     return 'nothing'
+  }
+
+  async #removeEmpty(log: number): Promise<void> {
+    await this.#closeSegment()
+    await removeEmptySegment(this.#dir, log, this.#storageLog)
   }
 
   /**
