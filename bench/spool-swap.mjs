@@ -119,7 +119,7 @@ for (let round = -1; round < ROUNDS; round++) {
   const into = await rate(MESSAGES, swapIn)
   await relayAll()
   await removeAll()
-  if (process.env.V) console.error(round, put|0, out|0, get|0, into|0)
+  if (process.env.V) console.error(round, put | 0, out | 0, get | 0, into | 0)
   if (round < 0) continue // warming up
   rates.barePut.push(put)
   rates.swapOut.push(out)

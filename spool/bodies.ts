@@ -92,7 +92,7 @@ export class Bodies {
       if (source.length > limit) throw tooLarge(limit)
       if (source.length <= this.#options.largeMessageThreshold) return this.inMemory(source)
     }
-    const intake = new Intake(this.#store, this.#committer, this.#ids.next())
+    const intake = new Intake(this.#committer, this.#ids.next())
     const hashing = createHash('sha256')
     const small: Uint8Array[] = []
     let size = 0
@@ -214,7 +214,7 @@ export class Bodies {
         .getKeys({ start: body, end, limit: DELETE_CHUNKS })) {
         keys.push(key)
       }
-      this.#store.touched(keys.length * CHUNK_BYTES)
+      this.#store.streamed(keys.length * CHUNK_BYTES)
       const last = keys.length < DELETE_CHUNKS
       await this.#committer.submit((tx) => {
         for (const key of keys) tx.remove('chunks', key)
@@ -248,18 +248,21 @@ export class Bodies {
     const chunks = this.#store.db('chunks')
     const first = Math.floor(start / CHUNK_BYTES)
     const last = Math.floor((end - 1) / CHUNK_BYTES)
-    const parts: Buffer[] = []
-    for (let n = first; n <= last; n++) {
-      const chunk = chunks.get(chunkKey(body, n))
+    const slice = Buffer.allocUnsafe(end - start)
+    for (let n = first, at = 0; n <= last; n++) {
+      const chunk = chunks.getBinaryFast(chunkKey(body, n))
       const expected = Math.min(CHUNK_BYTES, size - n * CHUNK_BYTES)
       if (chunk?.length !== expected) throw corruptBody(body, n, chunk?.length, expected)
       const from = n === first ? start - n * CHUNK_BYTES : 0
       const to = n === last ? end - n * CHUNK_BYTES : CHUNK_BYTES
-      parts.push(to - from === chunk.length ? chunk : chunk.subarray(from, to))
+      // The buffer is lmdb-js's own, larger than its length says: `copy` would be misled.
+      slice.set(new Uint8Array(chunk.buffer, chunk.byteOffset + from, to - from), at)
+      at += to - from
     }
-    this.#store.touched(end - start)
+    if (size > this.#options.largeMessageThreshold) this.#store.streamed(end - start)
+    else this.#store.touched(end - start)
     if (this.#store.wantsRemap) this.#committer.remapSoon()
-    return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts)
+    return slice
   }
 }
 

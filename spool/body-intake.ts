@@ -2,7 +2,6 @@
 import type { Committer } from './committer.js'
 import { SpoolError } from './errors.js'
 import { CHUNK_BYTES, chunkCount, chunkKey } from './layout.js'
-import type { Store } from './store.js'
 
 /** Chunks written in one operation. */
 const SLAB_CHUNKS = 16
@@ -13,15 +12,16 @@ const EMPTY = Buffer.alloc(0)
 export class Intake {
   readonly body: Buffer
   started = false
-  readonly #store: Store
   readonly #committer: Committer
   #slab = EMPTY
   #filled = 0
+  /** The slab written before, to be filled again once it is on the disk. */
+  #spare = EMPTY
   #nextChunk = 0
   #writing: Promise<void> = Promise.resolve()
+  #underWay = EMPTY
 
-  constructor(store: Store, committer: Committer, body: Buffer) {
-    this.#store = store
+  constructor(committer: Committer, body: Buffer) {
     this.#committer = committer
     this.body = body
   }
@@ -29,7 +29,7 @@ export class Intake {
   async add(bytes: Uint8Array): Promise<void> {
     let at = 0
     while (at < bytes.length) {
-      if (this.#slab.length === 0) this.#slab = Buffer.allocUnsafeSlow(SLAB_CHUNKS * CHUNK_BYTES)
+      if (this.#slab.length === 0) this.#takeSlab()
       const part = bytes.subarray(at, at + this.#slab.length - this.#filled)
       this.#slab.set(part, this.#filled)
       this.#filled += part.length
@@ -48,17 +48,25 @@ export class Intake {
     await this.#writing.catch(() => undefined)
   }
 
+  #takeSlab(): void {
+    this.#slab =
+      this.#spare.length > 0 ? this.#spare : Buffer.allocUnsafeSlow(SLAB_CHUNKS * CHUNK_BYTES)
+    this.#spare = EMPTY
+  }
+
   async #write(): Promise<void> {
-    const slab = this.#slab.subarray(0, this.#filled)
+    const whole = this.#slab
+    const slab = whole.subarray(0, this.#filled)
     this.#slab = EMPTY
     this.#filled = 0
     await this.#writing
+    this.#spare = this.#underWay
+    this.#underWay = whole
     if (slab.length === 0) return
     const isFirst = !this.started
     const firstChunk = this.#nextChunk
     this.started = true
     this.#nextChunk += chunkCount(slab.length)
-    this.#store.touched(slab.length >> 3)
     this.#writing = this.#committer.submit((tx) => {
       if (isFirst) tx.put('staged', this.body, EMPTY)
       for (let n = firstChunk, at = 0; at < slab.length; n++, at += CHUNK_BYTES) {

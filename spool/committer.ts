@@ -10,7 +10,7 @@
  */
 import { statfsSync } from 'node:fs'
 import { SpoolError } from './errors.js'
-import type { Counters } from './layout.js'
+import { CHUNK_BYTES, type Counters } from './layout.js'
 import type { DatabaseName, Store } from './store.js'
 
 /** Databases whose rows are read, changed and written back within a transaction. */
@@ -234,8 +234,9 @@ export class Committer {
   }
 
   async #commit(tx: Transaction): Promise<void> {
-    if (tx.writes.length === 0) return
     const { writes } = tx
+    if (writes.length === 0) return
+    this.#store.touched(bytesMapped(writes))
     try {
       await this.#store.write(() => {
         for (const { db, key, value } of writes) {
@@ -305,6 +306,19 @@ export class Committer {
   #signalIdle(): void {
     for (const resolve of this.#idle.splice(0)) resolve()
   }
+}
+
+/**
+ * Bytes of the map that a transaction has LMDB look at, at most: what it deletes, and of what it writes
+ * a part (measured: about a quarter, when it reuses space).
+ */
+function bytesMapped(writes: readonly Write[]): number {
+  let bytes = 0
+  for (const { db, value } of writes) {
+    if (value !== undefined) bytes += value.length
+    else if (db === 'chunks') bytes += CHUNK_BYTES
+  }
+  return bytes
 }
 
 /** lmdb-js says only "Commit failed" and gives the reason in a promise of its own. */

@@ -162,7 +162,7 @@ export function decodeMeta(id: Buffer, bytes: Buffer): MessageRecord {
 export function decodeBodyRef(id: Buffer, bytes: Buffer): BodyRef {
   if (bytes.length < HEADER_BYTES || bytes[0] !== META_VERSION) throw corruptMeta(id)
   const copy = Buffer.allocUnsafe(48)
-  bytes.copy(copy, 0, 8, 56)
+  copy.set(new Uint8Array(bytes.buffer, bytes.byteOffset + 8, 48))
   return {
     size: bytes.readUIntBE(2, 6),
     body: copy.subarray(0, ID_BYTES),

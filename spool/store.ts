@@ -39,8 +39,10 @@ export interface StoreOptions {
 /** Address space, not memory or disk. lmdb-js grows a map that is too small, but keeps the old one. */
 const MAP_SIZES = [2 ** 40, 2 ** 36, 2 ** 32]
 
-/** Pages mapped by reading that are handed back once there are so many bytes of them. */
-const REMAP_BYTES = 24 * 1024 * 1024
+/** Pages mapped by reading are handed back once there are so many bytes of them. */
+const REMAP_BYTES = 32 * 1024 * 1024
+/** What passes through once, as a large body does, is worth less to keep. */
+const STREAMED_WEIGHT = 8
 
 export class Store {
   readonly path: string
@@ -116,6 +118,11 @@ export class Store {
    */
   touched(bytes: number): void {
     this.#touched += bytes
+  }
+
+  /** As `touched`, for what is not likely to be read again. */
+  streamed(bytes: number): void {
+    this.#touched += bytes * STREAMED_WEIGHT
   }
 
   get wantsRemap(): boolean {

@@ -7,13 +7,13 @@ const [path, mebibytes] = process.argv.slice(2)
 const MIB = 1024 * 1024
 
 const spool = await openSpool({ path })
-const piece = Buffer.alloc(MIB, 'abcdefg')
+const PIECE = 64 * 1024 // as a socket gives them
 
 async function* source(count) {
-  for (let i = 0; i < count; i++) {
-    const copy = Buffer.from(piece)
-    copy.writeUInt32BE(i)
-    yield copy
+  for (let i = 0; i < (count * MIB) / PIECE; i++) {
+    const piece = Buffer.alloc(PIECE, 'abcdefg')
+    piece.writeUInt32BE(i)
+    yield piece
   }
 }
 
