@@ -47,6 +47,9 @@ export interface Piece {
 /** Groups of many appends are no larger than this. */
 const MOST_GROUP_BYTES = 2 * 1024 * 1024
 
+/** Where nothing is encoded yet, so much is before the first write: the rest is encoded while that is under way. */
+const FIRST_PIECE_BYTES = 256 * 1024
+
 /** Appends that are written together, and their bytes as far as they have been encoded. */
 export class Group {
   readonly appends: Append[] = []
@@ -88,9 +91,9 @@ export class Group {
     }
   }
 
-  /** What is encoded, at least a chunk unless less is left; it must be written before the next is taken. Null: that was all. */
+  /** What is encoded, and something unless all was taken; it must be written before the next is taken. Null: that was all. */
   take(): Piece | null {
-    if (this.#bytes === 0) this.encode(1)
+    if (this.#bytes === 0) this.encode(FIRST_PIECE_BYTES)
     for (const chunk of this.#taken) Chunk.give(chunk)
     this.#taken = this.#chunks
     this.#closeStretch()

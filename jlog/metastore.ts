@@ -93,6 +93,11 @@ export class MetastoreFile {
     }
   }
 
+  /** Has the file been replaced by another, as a repair may do? Then this is the old one, and must be opened anew. */
+  get stale(): boolean {
+    return this.#file.stat().links === 0
+  }
+
   /** As it stands now. 16 bytes from the page cache, so it does not wait. */
   read(): Metastore {
     const meta = decodeMetastore(this.#file.readNow(0, METASTORE_BYTES))

@@ -38,7 +38,7 @@ export interface Place extends LogId {
 export class SegmentAppender {
   readonly dir: string
   readonly hdrMagic: number
-  readonly #metastore: MetastoreFile
+  #metastore: MetastoreFile
   /** Mode of new files, less the umask. */
   readonly fileMode: number
   readonly #checksums: boolean
@@ -128,7 +128,7 @@ export class SegmentAppender {
     }
     try {
       this.#meta = this.#metastore.read()
-      if (this.#meta.storageLog === this.#log && !this.full) {
+      if (this.#meta.storageLog === this.#log && !this.full && !this.#metastore.stale) {
         const { size, links } = file.stat()
         if (size === this.#end && links > 0) return true
       }
@@ -140,6 +140,11 @@ export class SegmentAppender {
     return false
   }
 
+  /** `begin`, at once where that can be. */
+  async beginSoon(): Promise<void> {
+    if (!this.tryBegin()) await this.begin()
+  }
+
   /**
    * Takes the lock on the segment being written, follows other writers to it, counts what they appended, cuts off (into
    * quarantine) what a dead one left half done, and rolls when the segment is full already (unless `evenIfFull`).
@@ -148,6 +153,7 @@ export class SegmentAppender {
     await this.#breathe()
     for (;;) {
       this.#throwSyncFailure()
+      if (this.#metastore.stale) await this.#reopenMetastore()
       this.#meta = this.#metastore.read()
       const file = await this.#openSegment(this.#meta.storageLog)
       if (!file.tryLock()) {
@@ -334,6 +340,17 @@ export class SegmentAppender {
     this.#count = 0
     this.#dirty = false
     return file
+  }
+
+  async #reopenMetastore(): Promise<void> {
+    const fresh = await MetastoreFile.open(this.dir)
+    await this.#metastore.close()
+    this.#metastore = fresh
+    if (fresh.read().hdrMagic === this.hdrMagic) return
+    throw new JlogError('JLOG_ERR_META_OPEN', 'the form of the records has changed meanwhile', {
+      file: join(this.dir, METASTORE_FILE),
+      advice: 'open the journal again',
+    })
   }
 
   async #openSums(): Promise<void> {

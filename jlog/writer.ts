@@ -167,7 +167,7 @@ export class JournalWriter {
    */
   end(): Promise<LogId> {
     return this.#operation(async () => {
-      await this.#appender.begin()
+      await this.#appender.beginSoon()
       const { log, marker } = this.#appender.place
       this.#appender.release()
       return { log, marker: marker + (this.#stage?.records ?? 0) }
@@ -208,7 +208,7 @@ export class JournalWriter {
 
   async #flushStage(): Promise<void> {
     if (this.#stage === null || this.#stage.records === 0) return
-    await this.#appender.begin()
+    await this.#appender.beginSoon()
     try {
       await this.#stage.flush()
     } finally {

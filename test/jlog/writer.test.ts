@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { SegmentChecksums } from '../../jlog/checksums.js'
 import { createJournal } from '../../jlog/create.js'
 import { JlogError } from '../../jlog/errors.js'
-import { JournalFile } from '../../jlog/file.js'
+import { JournalFile, writeFileDurably } from '../../jlog/file.js'
 import { segmentFile } from '../../jlog/format.js'
 import type { LogId } from '../../jlog/log-id.js'
 import { advanceStorageLog, alterMetastore, readMetastore } from '../../jlog/metastore.js'
@@ -256,6 +256,32 @@ describe('a writer', () => {
       await alterMetastore(dir, { unitLimit: 100 })
       expect(await writer.append('y')).toEqual({ log: 1, marker: 1 })
     })
+  })
+
+  test('follows a metastore that was replaced, as by a repair', async () => {
+    await createJournal(dir)
+    await withWriter(async (writer) => {
+      await writer.append('in the first')
+      const bytes = await readFile(join(dir, 'metastore'))
+      bytes.writeUInt32LE(5, 0)
+      await writeFileDurably(join(dir, 'metastore'), bytes, { mode: 0o640 })
+      expect(await writer.append('in the sixth')).toEqual({ log: 5, marker: 1 })
+      bytes.writeUInt32LE(0x15106a01, 12)
+      await writeFileDurably(join(dir, 'metastore'), bytes, { mode: 0o640 })
+      await expect(writer.append('plain')).rejects.toMatchObject({ code: 'JLOG_ERR_META_OPEN' })
+    })
+  })
+
+  test('follows a segment that was replaced', async () => {
+    await createJournal(dir)
+    await withWriter(async (writer) => {
+      await writer.appendBatch(['one', 'two'])
+      const segment = join(dir, segmentFile(0))
+      const bytes = await readFile(segment)
+      await writeFileDurably(segment, bytes.subarray(0, 19), { mode: 0o640 })
+      expect(await writer.append('three')).toEqual({ log: 0, marker: 2 })
+    })
+    expect(await texts()).toEqual(['one', 'three'])
   })
 
   test('sync and flush settle with everything written', async () => {
