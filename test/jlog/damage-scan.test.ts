@@ -51,6 +51,11 @@ function leadsOver(
   return offset + size + bytes.readUInt32LE(offset + size - 4) === end
 }
 
+function claims(extent: Extent, at: number): boolean {
+  if (extent.kind === 'kept' || at < extent.offset || at >= extent.end) return false
+  return extent.record !== undefined
+}
+
 const kinds = fc.constantFrom<Kind>('plain', 'none', 'lz4', 'legacy')
 
 function journals(nested: boolean, hits: fc.Arbitrary<Damage[]>) {
@@ -95,12 +100,12 @@ describe('a scan of a damaged segment', () => {
     )
   })
 
-  it('keeps every record that is intact and confirmed, after a single damage', async () => {
-    const one = damage.map((hit) => [hit])
+  it('keeps every record that is intact and confirmed', async () => {
+    const one = fc.array(damage, { minLength: 1, maxLength: 3 })
     await fc.assert(
       fc.asyncProperty(journals(false, one), async ({ magic, payloads, hits }) => {
         // Where any four zeros are a magic, bytes that moved read as other headers, and nobody can tell.
-        fc.pre(magic !== 0 || hits[0]!.kind === 'flip' || hits[0]!.kind === 'end')
+        fc.pre(magic !== 0 || hits.every(({ kind }) => kind === 'flip' || kind === 'end'))
         const written = segmentOf(magic, payloads)
         const damaged = inflict(Buffer.concat(written.map(({ bytes }) => bytes)), hits)
         const { records, extents } = await scan(damaged.bytes, magic)
@@ -110,6 +115,8 @@ describe('a scan of a damaged segment', () => {
           const end = at + record.bytes.length
           if (at < 0 || !confirmed(damaged.bytes, end, magic)) continue
           if (extents.some((extent) => leadsOver(damaged.bytes, extent, at, magic))) continue
+          // With more damage behind it, a length that lies cannot be told from one that holds records.
+          if (hits.length > 1 && extents.some((extent) => claims(extent, at))) continue
           expect(kept.has(`${at}-${end}`), `the record written at ${record.offset}`).toBe(true)
         }
       }),
