@@ -5,10 +5,12 @@
  * may be one that is being written.
  */
 import { join } from 'node:path'
+import { SegmentChecksums } from './checksums.js'
 import { DamageBytes } from './damage-bytes.js'
 import { type DamageReason, scanSegment } from './damage-scan.js'
+import { JlogError } from './errors.js'
 import { errnoOf, INDEX_FILE_ERRORS, JournalFile } from './file.js'
-import { indexFile } from './format.js'
+import { headerBytes, indexFile } from './format.js'
 import { firstSegmentFrom, listJournal } from './journal-directory.js'
 import type { LogId } from './log-id.js'
 import type { BatchLimits, RecordBatch } from './record-batch.js'
@@ -27,6 +29,11 @@ export interface ReadRecordsOptions {
    * record, as a repair would. A record after skipped ones has the id that a repair would give it.
    */
   readonly onDamage?: 'throw' | 'skip'
+  /**
+   * Compare each record with its sidecar checksum where there is one: a flipped bit in a payload is then damage like
+   * any other. Costs a second read of every record. Default: false.
+   */
+  readonly verify?: boolean
   /** Told of each range that was skipped. */
   readonly onSkipped?: (skipped: SkippedRange) => void
 }
@@ -88,6 +95,10 @@ async function* readSegment(
 ): AsyncGenerator<RecordBatch, void, undefined> {
   const { file, reader } = segment
   let size = until ?? file.size()
+  if (options.verify) {
+    yield* readVerified(dir, segment, size, until !== null, budget, options)
+    return
+  }
   while (!budget.spent) {
     const step = await reader.next(size, budget.limits)
     if (step.batch !== null) {
@@ -102,7 +113,7 @@ async function* readSegment(
       continue
     }
     if (options.onDamage === 'skip') {
-      yield* readDamaged(dir, segment, size, until !== null, budget, options)
+      yield* readConfirmed(dir, segment, size, until !== null, budget, options)
       return
     }
     if (until !== null && step.stop !== 'bad-magic') return
@@ -110,19 +121,43 @@ async function* readSegment(
   }
 }
 
-/** What is left of a damaged segment from where the reader stands: the same records that a repair would keep. */
-async function* readDamaged(
+/** As `readConfirmed`, with the checksums for evidence; without `skip` the first damage is an error. */
+async function* readVerified(
+  dir: string,
+  segment: OpenSegment,
+  size: number,
+  newest: boolean,
+  budget: Budget,
+  options: ReadRecordsOptions,
+): AsyncGenerator<RecordBatch, void, undefined> {
+  const { file, reader, hdrMagic } = segment
+  const checksums = await SegmentChecksums.open(dir, reader.log, file, headerBytes(hdrMagic))
+  const onSkipped = (range: SkippedRange) => {
+    if (options.onDamage === 'skip') options.onSkipped?.(range)
+    else throw damagedRange(file.path, range)
+  }
+  try {
+    yield* readConfirmed(dir, segment, size, newest, budget, { ...options, onSkipped }, checksums)
+  } finally {
+    await checksums?.close()
+  }
+}
+
+/** What is left of a segment from where the reader stands: the same records that a repair would keep. */
+async function* readConfirmed(
   dir: string,
   { file, reader, hdrMagic }: OpenSegment,
   size: number,
   newest: boolean,
   budget: Budget,
   { onSkipped }: ReadRecordsOptions,
+  checksums: SegmentChecksums | null = null,
 ): AsyncGenerator<RecordBatch, void, undefined> {
   const index = await openIndex(dir, reader.log)
   try {
     const evidence = {
       index: index === null ? undefined : new DamageBytes(index.fd, index.size(), index.path),
+      checksums: checksums ?? undefined,
     }
     const bytes = new DamageBytes(file.fd, size, file.path)
     for await (const extent of scanSegment(bytes, hdrMagic, evidence)) {
@@ -147,6 +182,19 @@ async function* readDamaged(
   } finally {
     await index?.close()
   }
+}
+
+function damagedRange(file: string, { segment, offset, bytes, reason }: SkippedRange): JlogError {
+  return new JlogError(
+    'JLOG_ERR_FILE_CORRUPT',
+    `the segment is damaged: ${bytes} bytes are no sound record (${reason})`,
+    {
+      file,
+      segment,
+      offset,
+      advice: 'run `bobbin jlog inspect`, then `bobbin jlog repair`',
+    },
+  )
 }
 
 async function openIndex(dir: string, log: number): Promise<JournalFile | null> {

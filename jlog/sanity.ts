@@ -6,6 +6,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type ByteOrder, metastoreIn, walkHeaders, wordAt } from './byte-order.js'
+import { checksumFile } from './checksums.js'
 import { JlogError } from './errors.js'
 import { JournalFile } from './file.js'
 import {
@@ -117,6 +118,7 @@ class SanityCheck {
     if (name === METASTORE_FILE || name === PRE_COMMIT_FILE) return
     if (parseSegmentFile(name) !== null || parseCheckpointFile(name) !== null) return
     const log = parseSegmentFile(name.slice(0, 8))
+    if (log !== null && name === checksumFile(log)) return
     if (log === null || name.slice(8) !== '.idx') {
       this.#note('unexpected-file', name, 'no file of the journal format')
     } else if (!segments.includes(log)) {

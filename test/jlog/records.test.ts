@@ -1,4 +1,4 @@
-import { readdir, stat, truncate, unlink, writeFile } from 'node:fs/promises'
+import { readdir, readFile, stat, truncate, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
@@ -18,6 +18,8 @@ async function filled(
   await writer.close()
   return dir
 }
+
+const numbered = (count: number) => Array.from({ length: count }, (_, i) => `record ${i}`)
 
 describe('readRecords', () => {
   it('reads what was written, however records, segments and batches fall', async () => {
@@ -186,6 +188,39 @@ describe('readRecords', () => {
   })
 })
 
+describe('readRecords with verify', () => {
+  it('finds a flipped bit in a payload by its checksum, and only then', async () => {
+    const dir = await journal({ checksums: true, unitLimit: 400 })
+    const writer = await openWriter(dir)
+    for (let i = 0; i < 30; i++) await writer.append(`record ${i}`)
+    await writer.close()
+    const all = await collect(readRecords(dir, { verify: true }))
+    expect(all.map(({ payload }) => String(payload))).toEqual(numbered(30))
+    const segment = join(dir, '00000000')
+    const bytes = await readFile(segment)
+    const second = 16 + 'record 0'.length
+    bytes[second + 16]! ^= 1
+    await writeFile(segment, bytes)
+    expect((await collect(readRecords(dir))).length).toBe(30)
+    await expect(collect(readRecords(dir, { verify: true }))).rejects.toMatchObject({
+      code: 'JLOG_ERR_FILE_CORRUPT',
+      segment: 0,
+      offset: second,
+    })
+    const skipped: unknown[] = []
+    const options = {
+      verify: true,
+      onDamage: 'skip',
+      onSkipped: (range: unknown) => skipped.push(range),
+    } as const
+    const kept = await collect(readRecords(dir, options))
+    expect(kept.map(({ payload }) => String(payload))).toEqual(
+      numbered(30).filter((_, i) => i !== 1),
+    )
+    expect(skipped).toMatchObject([{ segment: 0, offset: second, reason: 'checksum' }])
+  })
+})
+
 describe('RecordBatch', () => {
   it('gives bytes that stay, until it is released', async () => {
     const dir = await filled(30, { unitLimit: 100_000 })
@@ -207,7 +242,6 @@ describe('RecordBatch', () => {
     for await (const batch of readRecords(dir)) {
       const damaged = batch.offset(1) + 20
       const file = join(dir, '00000000')
-      const { readFile } = await import('node:fs/promises')
       const bytes = await readFile(file)
       bytes.fill(0xff, damaged, damaged + batch.storedSize(1))
       await writeFile(file, bytes)
