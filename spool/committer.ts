@@ -212,7 +212,7 @@ export class Committer {
     setImmediate(() => {
       this.#scheduled = false
       if (this.#underWay) return
-      if (this.#store.wantsRemap) this.#store.remap()
+      if (this.#wantsRemap) this.#store.remap()
       this.#start()
     })
   }
@@ -297,8 +297,13 @@ export class Committer {
     for (const queued of group) queued.fail(error)
   }
 
+  /** Not on a disk that failed: what is mapped can still be read. */
+  get #wantsRemap(): boolean {
+    return this.#refusal === null && this.#store.wantsRemap
+  }
+
   #next(): void {
-    if (this.#store.wantsRemap) this.#schedule()
+    if (this.#wantsRemap) this.#schedule()
     else if (this.#queue.length > 0) this.#start()
     else this.#signalIdle()
   }
@@ -359,11 +364,15 @@ function describeFailure(cause: unknown, file: string, weight: number): SpoolErr
   })
 }
 
-/** That this process may use; infinite when it cannot be told. */
+/** ext4 keeps back up to so many blocks, 2 % of a small disk, which even root cannot have but is told are free. */
+const EXT4_RESERVED_BLOCKS = 4096
+
+/** That this process may use, at the least; infinite when it cannot be told. */
 function freeBytes(path: string): number {
   try {
-    const { bavail, bfree, bsize } = statfsSync(path)
-    return (process.getuid?.() === 0 ? bfree : bavail) * bsize
+    const { bavail, bfree, blocks, bsize } = statfsSync(path)
+    if (process.getuid?.() !== 0) return bavail * bsize
+    return Math.max(0, bfree - Math.min(blocks / 50, EXT4_RESERVED_BLOCKS)) * bsize
   } catch {
     return Number.POSITIVE_INFINITY
   }
