@@ -4,7 +4,7 @@
  * whoever is refused.
  */
 import { constants } from 'node:fs'
-import { open } from 'node:fs/promises'
+import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { tryLock, unlock } from 'fs-native-extensions'
 import { SpoolError } from './errors.js'
@@ -27,8 +27,8 @@ export async function own(directory: string, mode: number): Promise<Ownership> {
         { file, pid, advice: 'stop that process, or talk to it over its own interface' },
       )
     }
-    await handle.truncate(0)
-    await handle.write(`${process.pid}\n`, 0)
+    // The lock is what counts: a disk too full for the pid must not keep the spool from being read.
+    await writePid(handle).catch(() => undefined)
   } catch (error) {
     await handle.close()
     throw error
@@ -38,9 +38,15 @@ export async function own(directory: string, mode: number): Promise<Ownership> {
     async release() {
       if (released) return
       released = true
-      await handle.truncate(0)
       unlock(handle.fd)
       await handle.close()
     },
   }
+}
+
+/** Over the pid of an owner before, which is left there: then there is room for it on a full disk too. */
+async function writePid(handle: FileHandle): Promise<void> {
+  const text = `${process.pid}\n`
+  await handle.write(text, 0)
+  await handle.truncate(text.length)
 }

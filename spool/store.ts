@@ -21,6 +21,11 @@ export type DatabaseName = (typeof DATABASES)[number]
 
 export type Db = Database<Buffer, Buffer>
 
+interface Environment {
+  readonly root: RootDatabase<Buffer, Buffer>
+  readonly databases: Record<DatabaseName, Db>
+}
+
 /** What lmdb-js takes besides what its types declare. */
 interface EnvironmentOptions extends RootDatabaseOptionsWithPath {
   overlappingSync: false
@@ -48,8 +53,7 @@ export class Store {
   readonly path: string
   readonly readOnly: boolean
   readonly #options: StoreOptions
-  #root!: RootDatabase<Buffer, Buffer>
-  #databases!: Record<DatabaseName, Db>
+  #environment: Environment | undefined
   #touched = 0
   #closed = false
 
@@ -90,20 +94,17 @@ export class Store {
     this.path = options.path
     this.readOnly = options.readOnly
     this.#options = options
-    this.#openEnvironment()
+    this.#environment = openEnvironment(options)
   }
 
   /** Throws SPOOL_ERR_CLOSED. */
   db(name: DatabaseName): Db {
-    if (this.#closed) {
-      throw new SpoolError('SPOOL_ERR_CLOSED', 'the spool is closed', { file: this.path })
-    }
-    return this.#databases[name]
+    return this.#open.databases[name]
   }
 
   /** Writes what `writes` puts and removes in one transaction; resolves when it is on the disk. */
   write(writes: () => void): Promise<unknown> {
-    return this.#root.batch(writes)
+    return this.#open.root.batch(writes)
   }
 
   /** Entries of a database, as LMDB counts them. */
@@ -132,61 +133,31 @@ export class Store {
   /** Unmaps and maps the file again. Only while no write is under way; takes about a millisecond. */
   remap(): void {
     this.#touched = 0
+    const { root } = this.#open
     // lmdb-js puts off the closing until promises of finished commits have been looked at; there is
     // no commit under way, and no reader may meet a closed store, so it has to happen at once.
-    Object.defineProperty(this.#root, '_endWrites', { value: undefined })
-    void this.#root.close()
-    this.#openEnvironment()
+    Object.defineProperty(root, '_endWrites', { value: undefined })
+    this.#environment = undefined
+    void root.close()
+    try {
+      this.#environment = openEnvironment(this.#options)
+    } catch {
+      // Out of descriptors or memory, say: whoever needs the store next tries again and is told.
+    }
   }
 
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    await this.#root.close()
+    await this.#environment?.root.close()
   }
 
-  #openEnvironment(): void {
-    const { path, readOnly, mode, mapSize } = this.#options
-    const sizes = mapSize === undefined ? MAP_SIZES : [mapSize]
-    for (const [i, size] of sizes.entries()) {
-      const options: EnvironmentOptions = {
-        path,
-        readOnly,
-        // Only so does the commit's promise mean that the data is on the disk.
-        overlappingSync: false,
-        // The committer makes the transactions; each is one `batch`, which LMDB writes whole or not.
-        eventTurnBatching: false,
-        // The writing thread starts with the first operations of a batch, not after the event turn.
-        txnStartThreshold: 1,
-        batchStartThreshold: 1,
-        noSubdir: false,
-        encoding: 'binary',
-        keyEncoding: 'binary',
-        maxDbs: 16,
-        mapSize: size,
-        permissionsMode: mode,
-      }
-      try {
-        this.#root = open<Buffer, Buffer>(options)
-        break
-      } catch (cause) {
-        const last = i === sizes.length - 1
-        if (!last && /cannot allocate memory/i.test(String(cause))) continue
-        throw new SpoolError('SPOOL_ERR_OPEN', 'the spool cannot be opened', { file: path, cause })
-      }
+  get #open(): Environment {
+    if (this.#closed) {
+      throw new SpoolError('SPOOL_ERR_CLOSED', 'the spool is closed', { file: this.path })
     }
-    const databases: Partial<Record<DatabaseName, Db>> = {}
-    for (const name of DATABASES) {
-      const db = this.#root.openDB<Buffer, Buffer>(name, {
-        encoding: 'binary',
-        keyEncoding: 'binary',
-      }) as Db | undefined
-      if (db === undefined) {
-        throw new SpoolError('SPOOL_ERR_OPEN', `the spool has no database ${name}`, { file: path })
-      }
-      databases[name] = db
-    }
-    this.#databases = databases as Record<DatabaseName, Db>
+    this.#environment ??= openEnvironment(this.#options)
+    return this.#environment
   }
 
   async #checkFormat(): Promise<void> {
@@ -200,6 +171,55 @@ export class Store {
       })
     }
   }
+}
+
+/** Throws SPOOL_ERR_OPEN. */
+function openEnvironment({ path, readOnly, mode, mapSize }: StoreOptions): Environment {
+  const root = openRoot({
+    path,
+    readOnly,
+    // Only so does the commit's promise mean that the data is on the disk.
+    overlappingSync: false,
+    // The committer makes the transactions; each is one `batch`, which LMDB writes whole or not.
+    eventTurnBatching: false,
+    // The writing thread starts with the first operations of a batch, not after the event turn.
+    txnStartThreshold: 1,
+    batchStartThreshold: 1,
+    noSubdir: false,
+    encoding: 'binary',
+    keyEncoding: 'binary',
+    maxDbs: 16,
+    mapSizes: mapSize === undefined ? MAP_SIZES : [mapSize],
+    permissionsMode: mode,
+  })
+  const databases: Partial<Record<DatabaseName, Db>> = {}
+  for (const name of DATABASES) {
+    const db = root.openDB<Buffer, Buffer>(name, { encoding: 'binary', keyEncoding: 'binary' }) as
+      | Db
+      | undefined
+    if (db === undefined) {
+      throw new SpoolError('SPOOL_ERR_OPEN', `the spool has no database ${name}`, { file: path })
+    }
+    databases[name] = db
+  }
+  return { root, databases: databases as Record<DatabaseName, Db> }
+}
+
+/** With the largest map that there is address space for. */
+function openRoot({
+  mapSizes,
+  ...options
+}: EnvironmentOptions & { mapSizes: number[] }): Environment['root'] {
+  for (const [i, mapSize] of mapSizes.entries()) {
+    try {
+      return open<Buffer, Buffer>({ ...options, mapSize } as EnvironmentOptions)
+    } catch (cause) {
+      if (i < mapSizes.length - 1 && /cannot allocate memory/i.test(String(cause))) continue
+      const file = options.path as string
+      throw new SpoolError('SPOOL_ERR_OPEN', 'the spool cannot be opened', { file, cause })
+    }
+  }
+  throw new SpoolError('SPOOL_ERR_INVALID', 'mapSize: none', { field: 'mapSize' })
 }
 
 /** Makes the files, with their mode before anything is in them. True if they are new. */
