@@ -71,6 +71,7 @@ class LiveReader {
     try {
       await this.#start()
       let names = -1
+      let newest: number | undefined
       let woken: 'event' | 'poll' | 'aborted' = 'event'
       while (!this.#signal.aborted) {
         const batch = await this.#read()
@@ -80,9 +81,11 @@ class LiveReader {
           yield batch
           continue
         }
-        // The directory is listed only when a name in it may have changed: waking for a record must be cheap.
-        if (woken === 'poll' || watch.names !== names || this.#segment === null) {
+        // The newest segment's end is where a tail mostly is: the directory is listed only when a name in it may have changed.
+        const log = this.#segment?.reader.log
+        if (woken === 'poll' || watch.names !== names || log === undefined || log !== newest) {
           names = watch.names
+          newest = log
           if (await this.#advance()) continue
         }
         woken = await watch.changed(this.#signal)
