@@ -7,11 +7,11 @@
  */
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { JlogError } from './errors.js'
 import { errnoOf, JournalFile, type LockOptions, syncDirectory } from './file.js'
 import { METASTORE_FILE, type Metastore, SAFETY, segmentFile } from './format.js'
 import { listJournal } from './journal-directory.js'
+import { LockManners } from './lock-manners.js'
 import type { LogId } from './log-id.js'
 import { MetastoreFile } from './metastore.js'
 import { Retirement } from './retirement.js'
@@ -19,10 +19,6 @@ import { findSegmentEnd } from './segment-end.js'
 import { isChecksumFile, SegmentSums } from './segment-sums.js'
 
 export const LAST_SEGMENT = 0xffffffff
-/** After this long of taking the lock again and again it is left free for a moment, for others to take. */
-const BREATH_EVERY_MS = 50
-const BREATH_MS = 2
-
 export interface AppenderOptions extends LockOptions {
   /** Write sidecar checksums. Default: if the journal has any. */
   readonly checksums?: boolean
@@ -44,6 +40,7 @@ export class SegmentAppender {
   readonly #checksums: boolean
   readonly #lockOptions: LockOptions
   readonly #retirement = new Retirement()
+  readonly #manners = new LockManners()
   /** Was a segment made whose name no sync of the directory has covered? */
   #unnamed: boolean = false
   /** The first sync that failed. None after it is believed. */
@@ -60,9 +57,6 @@ export class SegmentAppender {
   /** Checksums of the current segment; null when there are to be none, or they cannot be written. */
   #sums: SegmentSums | null = null
   #knowsHighest: boolean = false
-  #contended: boolean = false
-  #lastBreath = 0
-  #releasedAt = 0
 
   private constructor(
     dir: string,
@@ -117,13 +111,10 @@ export class SegmentAppender {
   /** `begin` without any waiting, for when nobody else has been here; false: use `begin`. */
   tryBegin(): boolean {
     const file = this.#file
-    if (file === null || this.#contended || this.#hasSyncFailed) return false
+    if (file === null || this.#hasSyncFailed || !this.#manners.mayTake()) return false
     if (this.#checksums && this.#sums === null) return false
-    const now = performance.now()
-    if (now - this.#releasedAt >= BREATH_MS) this.#lastBreath = now
-    else if (now - this.#lastBreath > BREATH_EVERY_MS) return false
     if (!file.tryLock()) {
-      this.#contended = true
+      this.#manners.metOthers()
       return false
     }
     try {
@@ -150,14 +141,14 @@ export class SegmentAppender {
    * quarantine) what a dead one left half done, and rolls when the segment is full already (unless `evenIfFull`).
    */
   async begin(options: { readonly evenIfFull?: boolean } = {}): Promise<void> {
-    await this.#breathe()
+    await this.#manners.pause()
     for (;;) {
       this.#throwSyncFailure()
       if (this.#metastore.stale) await this.#reopenMetastore()
       this.#meta = this.#metastore.read()
       const file = await this.#openSegment(this.#meta.storageLog)
       if (!file.tryLock()) {
-        this.#contended = true
+        this.#manners.metOthers()
         await file.lock(this.#lockOptions)
       }
       try {
@@ -181,7 +172,7 @@ export class SegmentAppender {
     }
     if (!this.#knowsHighest && !(await this.#isHighest())) return false
     if (size !== this.#end) {
-      if (this.#count > 0) this.#contended = true
+      if (this.#count > 0) this.#manners.metOthers()
       const known = { end: this.#end, count: this.#count }
       const tail = await findSegmentEnd(file, this.dir, this.#log, this.hdrMagic, known)
       this.#end = tail.end
@@ -263,7 +254,7 @@ export class SegmentAppender {
 
   release(): void {
     this.#file?.unlock()
-    this.#releasedAt = performance.now()
+    this.#manners.released()
   }
 
   /**
@@ -397,13 +388,5 @@ export class SegmentAppender {
   #throwSyncFailure(): void {
     const failure = this.#syncFailure ?? this.#retirement.failure
     if (failure !== null) throw failure
-  }
-
-  /** Leaves the lock free for a moment, when others want it or may: nobody can queue for a lock. */
-  async #breathe(): Promise<void> {
-    const now = performance.now()
-    if (now - this.#releasedAt < BREATH_MS) await delay(BREATH_MS)
-    this.#lastBreath = performance.now()
-    this.#contended = false
   }
 }

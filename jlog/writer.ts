@@ -14,27 +14,10 @@ import { PreCommitStage } from './pre-commit-stage.js'
 import { type AppendRecord, assertTime, RecordEncoder, type RecordTime } from './record-encoder.js'
 
 export type { AppendRecord, RecordTime, TimedRecord } from './record-encoder.js'
+export type { AppendedBatch, WriterOptions } from './writer-options.js'
 
 import { SegmentAppender } from './segment-appender.js'
-
-export interface WriterOptions {
-  /** Mode of new files, less the umask. Default: the metastore's. */
-  readonly fileMode?: number
-  /** Makes the pre-commit buffer one of so many bytes, 0 for none. Default: as it is. */
-  readonly preCommit?: number
-  /** Write sidecar checksums, `<segment>.sum`. Default: if the journal has any. */
-  readonly checksums?: boolean
-  /** Bytes that appends may hold while they wait; one that would exceed it is refused. Default 256 MiB. */
-  readonly maxPendingBytes?: number
-  /** Milliseconds that an append waits for another process to free the segment. Default 30 s. */
-  readonly lockTimeout?: number
-}
-
-export interface AppendedBatch {
-  readonly first: LogId
-  readonly last: LogId
-  readonly count: number
-}
+import type { AppendedBatch, WriterOptions } from './writer-options.js'
 
 const DEFAULT_MAX_PENDING_BYTES = 256 * 1024 * 1024
 /** Of a group being written, so much is encoded before the next write: more would only leave the processor's cache. */

@@ -258,6 +258,22 @@ describe('a writer', () => {
     })
   })
 
+  test('waits for the lock so long and no longer, and goes on when it is free', async () => {
+    await createJournal(dir)
+    const writer = await openWriter(dir, { lockTimeout: 30 })
+    await writer.append('one')
+    const other = await JournalFile.open(join(dir, segmentFile(0)), { write: true })
+    await other.lock()
+    await expect(writer.append('locked out')).rejects.toMatchObject({ code: 'JLOG_ERR_LOCK' })
+    expect(writer.failure).toBeNull()
+    const waiting = writer.append('two')
+    other.unlock()
+    expect(await waiting).toEqual({ log: 0, marker: 2 })
+    await other.close()
+    await writer.close()
+    expect(await texts()).toEqual(['one', 'two'])
+  })
+
   test('follows a metastore that was replaced, as by a repair', async () => {
     await createJournal(dir)
     await withWriter(async (writer) => {

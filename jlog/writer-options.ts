@@ -1,0 +1,21 @@
+/** What a writer can be told when it is opened, and what it answers to a batch. */
+import type { LogId } from './log-id.js'
+
+export interface WriterOptions {
+  /** Mode of new files, less the umask. Default: the metastore's. */
+  readonly fileMode?: number
+  /** Makes the pre-commit buffer one of so many bytes, 0 for none. Default: as it is. */
+  readonly preCommit?: number
+  /** Write sidecar checksums, `<segment>.sum`. Default: if the journal has any. */
+  readonly checksums?: boolean
+  /** Bytes that appends may hold while they wait; one that would exceed it is refused. Default 256 MiB. */
+  readonly maxPendingBytes?: number
+  /** Milliseconds that an append waits for another process to free the segment. Default 30 s. */
+  readonly lockTimeout?: number
+}
+
+export interface AppendedBatch {
+  readonly first: LogId
+  readonly last: LogId
+  readonly count: number
+}
