@@ -254,7 +254,7 @@ export class HeaderShape {
     const { bytes } = this
     for (let at = from; at < to; ) {
       const found = bytes.find(this.#magicBytes, at, to)
-      if (found >= 0 && this.#isCandidate(found)) return found
+      if (found >= 0 && this.isCandidate(found)) return found
       if (found < 0) at = -found
       else if (this.#magic !== 0) at = found + 1
       // A lost page is zeros, each of which could begin the legacy magic: on to the first that can hold a time.
@@ -265,7 +265,7 @@ export class HeaderShape {
   }
 
   /** Found by its looks, not reached from a record: four zero bytes prove little, so a legacy one must look whole. */
-  #isCandidate(at: number): boolean {
+  isCandidate(at: number): boolean {
     if (this.fault(at) !== null) return false
     const sec = this.bytes.word(at + 4)
     return this.#magic !== 0 || (sec >= LEGACY_FROM && sec <= LEGACY_TO)

@@ -127,20 +127,28 @@ async function judge(
   return { meta, found: `${bytes.length} bytes that are no metastore: made anew from the segments` }
 }
 
-/** The magic under which confirmed records are found, or null when no segment shows one. */
+/**
+ * The magic under which confirmed records are found, or null when no segment shows one. A stored one is overruled only
+ * by records at the beginning of a segment, where none of its own are to be found anywhere; and never by the legacy
+ * magic, because a lost page is zeros, too.
+ */
 async function magicShown(
   dir: string,
   segments: readonly number[],
   stored: number | undefined,
 ): Promise<number | null> {
-  const candidates = stored === undefined ? MAGICS : [stored, ...MAGICS.filter((m) => m !== stored)]
   const asked = segments.slice(-ASKED_SEGMENTS).toReversed()
-  for (const deep of [false, true]) {
-    for (const magic of candidates) {
+  const shown = async (magics: readonly number[], deep: boolean): Promise<number | null> => {
+    for (const magic of magics) {
       for (const log of asked) if (await shows(dir, log, magic, deep)) return magic
     }
+    return null
   }
-  return null
+  if (stored === undefined) return (await shown(MAGICS, false)) ?? (await shown(MAGICS, true))
+  const own = (await shown([stored], false)) ?? (await shown([stored], true))
+  if (own !== null && stored !== 0) return own
+  const others = MAGICS.filter((magic) => magic !== stored && magic !== 0)
+  return (await shown(others, false)) ?? own
 }
 
 /** A record stands at the segment's beginning, or, when looked for `deep`, anywhere near it. */
@@ -151,7 +159,7 @@ async function shows(dir: string, log: number, magic: number, deep: boolean): Pr
     const size = deep ? Math.min(ASKED_BYTES, file.size()) : file.size()
     const shape = new HeaderShape(new DamageBytes(file.fd, size, file.path), magic)
     if (deep) return (await shape.findRecord(0)) < size
-    return size > 0 && shape.fault(0) === null && shape.confirms(shape.end(0))
+    return size > 0 && shape.isCandidate(0) && shape.confirms(shape.end(0))
   } finally {
     await file.close()
   }

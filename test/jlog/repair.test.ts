@@ -139,6 +139,19 @@ describe('the metastore', () => {
     expect(entriesOf(dir)).toEqual(expected)
   })
 
+  it('is believed when its segments show nothing but zeros that could be legacy records', async () => {
+    const dir = copyOfFixture('fresh-writer')
+    const zeros = Buffer.alloc(100)
+    zeros.writeUInt32LE(1_700_000_000, 4)
+    zeros.writeUInt32LE(84, 12)
+    writeFileSync(join(dir, '00000000'), zeros)
+    const before = readFileSync(join(dir, 'metastore'))
+    const report = await repairJournal(dir)
+    expect(readFileSync(join(dir, 'metastore'))).toEqual(before)
+    expect(report.records).toBe(0)
+    expect(readFileSync(join(dir, '00000000.torn-0'))).toEqual(zeros)
+  })
+
   it('is made anew for a compressed journal, too', async () => {
     const dir = copyOfFixture('lz4')
     const expected = entriesOf(dir)
