@@ -9,6 +9,7 @@ import { CheckpointFile, removeConsumedSegments, type SubscriberName } from './c
 import { JlogError } from './errors.js'
 import { segmentFile } from './format.js'
 import { firstSegmentFrom, listJournal } from './journal-directory.js'
+import { KeptBatches } from './kept-batches.js'
 import { formatLogId, type LogId } from './log-id.js'
 import { type BatchLimits, type JournalRecord, RecordBatch } from './record-batch.js'
 import { repairSegment } from './repair-segment.js'
@@ -28,9 +29,6 @@ export interface Interval {
   readonly last: LogId
   readonly count: number
 }
-
-/** Most bytes that were read to index a segment and are kept for `readBatch`, which is to read them next. */
-const MOST_KEPT_BYTES = 8 * 1024 * 1024
 
 /** How often one segment is repaired before its damage is reported instead. */
 const MOST_REPAIRS = 3
@@ -59,9 +57,8 @@ export class JournalReader {
   /** What `readBatch` is to give, the marker it is at, and what reads for it. */
   #interval: Interval | null = null
   #nextMarker = 0
-  /** Records of the open segment that are in memory already, in order, without gaps. */
-  #kept: RecordBatch[] = []
-  #keptBytes = 0
+  /** Records of the open segment that were read to index it. */
+  readonly #kept = new KeptBatches()
   #bulk: SegmentReader | null = null
   /** Reads on behalf of `read`, and what of it was read already. */
   #single: { readonly reader: SegmentReader; batch: RecordBatch } | null = null
@@ -133,7 +130,7 @@ export class JournalReader {
     if (this.#nextMarker > last.marker) return this.#emptyBatch(last)
     const left = last.marker - this.#nextMarker + 1
     const within = { ...limits, maxRecords: Math.min(left, limits.maxRecords ?? left) }
-    const batch = this.#takeKept(within) ?? (await this.#readOn(last, within))
+    const batch = this.#kept.take(this.#nextMarker, within) ?? (await this.#readOn(last, within))
     this.#nextMarker += batch.length
     return batch
   }
@@ -262,56 +259,10 @@ export class JournalReader {
     }
     const open = this.#open!
     const state = await open.index.resync(this.#storageLog, known.finished, (batch) =>
-      this.#keep(batch, known.passed),
+      this.#kept.keep(batch, known.passed),
     )
     if (state.kind === 'indexed') Object.assign(open, state)
     return state
-  }
-
-  /** Keeps what the next interval begins with, as long as there is room. */
-  #keep(batch: RecordBatch, passed: number): boolean {
-    const follows =
-      this.#kept.length === 0 || this.#kept.at(-1)!.last.marker + 1 === batch.marker(0)
-    if (
-      batch.last.marker <= passed ||
-      !follows ||
-      batch.storedBytes > MOST_KEPT_BYTES - this.#keptBytes
-    ) {
-      return false
-    }
-    this.#kept.push(batch)
-    this.#keptBytes += batch.storedBytes
-    return true
-  }
-
-  /** The next records, if they are kept. Those before them are wanted no more. */
-  #takeKept(limits: BatchLimits): RecordBatch | null {
-    for (let head = this.#kept[0]; head !== undefined; head = this.#kept[0]) {
-      const from = this.#nextMarker - head.marker(0)
-      if (from < 0) break
-      this.#kept.shift()
-      this.#keptBytes -= head.storedBytes
-      if (from >= head.length) {
-        head.release()
-        continue
-      }
-      const count = head.fitting(from, limits)
-      if (count === head.length) return head
-      const rest = head.slice(from + count)
-      if (rest.length > 0) {
-        this.#kept.unshift(rest)
-        this.#keptBytes += rest.storedBytes
-      }
-      return head.slice(from, from + count)
-    }
-    this.#dropKept()
-    return null
-  }
-
-  #dropKept(): void {
-    for (const batch of this.#kept) batch.release()
-    this.#kept = []
-    this.#keptBytes = 0
   }
 
   /** The next records of the interval from the segment. */
@@ -391,7 +342,7 @@ export class JournalReader {
   }
 
   async #closeSegment(): Promise<void> {
-    this.#dropKept()
+    this.#kept.clear()
     await this.#dropBulk()
     await this.#dropSingle()
     const open = this.#open
