@@ -92,7 +92,7 @@ export class Bodies {
       if (source.length > limit) throw tooLarge(limit)
       if (source.length <= this.#options.largeMessageThreshold) return this.inMemory(source)
     }
-    const intake = new Intake(this.#committer, this.#ids.next())
+    const intake = new Intake(this.#store, this.#committer, this.#ids.next())
     const hashing = createHash('sha256')
     const small: Uint8Array[] = []
     let size = 0

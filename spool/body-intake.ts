@@ -2,6 +2,7 @@
 import type { Committer } from './committer.js'
 import { SpoolError } from './errors.js'
 import { CHUNK_BYTES, chunkCount, chunkKey } from './layout.js'
+import type { Store } from './store.js'
 
 /** Chunks written in one operation. */
 const SLAB_CHUNKS = 16
@@ -12,6 +13,7 @@ const EMPTY = Buffer.alloc(0)
 export class Intake {
   readonly body: Buffer
   started = false
+  readonly #store: Store
   readonly #committer: Committer
   #slab = EMPTY
   #filled = 0
@@ -21,7 +23,8 @@ export class Intake {
   #writing: Promise<void> = Promise.resolve()
   #underWay = EMPTY
 
-  constructor(committer: Committer, body: Buffer) {
+  constructor(store: Store, committer: Committer, body: Buffer) {
+    this.#store = store
     this.#committer = committer
     this.body = body
   }
@@ -67,6 +70,7 @@ export class Intake {
     const firstChunk = this.#nextChunk
     this.started = true
     this.#nextChunk += chunkCount(slab.length)
+    this.#store.streamed(slab.length >> 4)
     this.#writing = this.#committer.submit((tx) => {
       if (isFirst) tx.put('staged', this.body, EMPTY)
       for (let n = firstChunk, at = 0; at < slab.length; n++, at += CHUNK_BYTES) {

@@ -320,7 +320,7 @@ export class Committer {
 function bytesMapped(writes: readonly Write[]): number {
   let bytes = 0
   for (const { db, value } of writes) {
-    if (value !== undefined) bytes += value.length
+    if (value !== undefined) bytes += value.length >> 2
     else if (db === 'chunks') bytes += CHUNK_BYTES
   }
   return bytes
