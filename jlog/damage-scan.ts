@@ -147,7 +147,8 @@ async function resume(
 ): Promise<{ at: number; lost: number }> {
   const { size } = shape.bytes
   const indexed = index.next()
-  if (indexed > at && shape.isHeader(indexed)) return { at: indexed, lost: 1 }
+  // Offsets after inserted bytes are out of date, and one may happen to hit something that looks like a header.
+  if (indexed > at && shape.isConfirmed(indexed)) return { at: indexed, lost: 1 }
   const noted = await checksums?.nextBoundary(at, (end) => end === size || shape.isHeader(end))
   if (noted !== undefined) return { at: noted, lost: mostRecords(shape, at, noted) }
   const own = shape.hasRoom(at) ? shape.end(at) : size + 1
@@ -235,6 +236,11 @@ export class HeaderShape {
     if (!this.hasRoom(end)) return this.#beginsHeader(end)
     const after = this.end(end)
     return after === size || this.isHeader(after)
+  }
+
+  /** A whole record that something confirms stands at `at`. */
+  isConfirmed(at: number): boolean {
+    return this.fault(at) === null && this.confirms(this.end(at))
   }
 
   /** First offset from `from` on where a confirmed record begins; the end of the file when there is none. */

@@ -20,7 +20,7 @@ export interface CheckpointContext {
   readonly dryRun: boolean
   readonly storageLog: number
   /** Segments that are there when repair is done, ascending. */
-  readonly segments: readonly SegmentReport[]
+  readonly segments: readonly Pick<SegmentReport, 'log' | 'records' | 'checkpoints'>[]
   /** Records in a segment now: for one that has grown, or come to be, since it was looked at. */
   readonly recount: (log: number) => Promise<number>
   readonly lockTimeout?: number | undefined
@@ -106,7 +106,7 @@ async function place(
 
 function shiftOf(
   name: string,
-  segments: readonly SegmentReport[],
+  segments: CheckpointContext['segments'],
 ): { from: LogId; to: LogId } | undefined {
   for (const { checkpoints } of segments) {
     for (const { file, before, after } of checkpoints) {

@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DamageBytes } from './damage-bytes.js'
-import { HeaderShape } from './damage-scan.js'
+import { HeaderShape, scanSegment } from './damage-scan.js'
 import { JlogError } from './errors.js'
 import { errnoOf, JournalFile, METASTORE_FILE_ERRORS } from './file.js'
 import {
@@ -31,7 +31,7 @@ const ASKED_BYTES = 256 * 1024
 
 const LZ4_MAGIC = (COMPRESSED_MAGIC | COMPRESSION_PROVIDERS.lz4) >>> 0
 const NULL_MAGIC = (COMPRESSED_MAGIC | COMPRESSION_PROVIDERS.none) >>> 0
-/** In the order in which they are believed; the legacy one last, because zeros prove least. */
+/** In the order in which they are believed when they explain as much; the legacy one last: zeros prove least. */
 const MAGICS = [PLAIN_MAGIC, LZ4_MAGIC, NULL_MAGIC, 0]
 
 export interface MetastoreFindings {
@@ -144,11 +144,38 @@ async function magicShown(
     }
     return null
   }
-  if (stored === undefined) return (await shown(MAGICS, false)) ?? (await shown(MAGICS, true))
+  if (stored === undefined) return mostShown(dir, asked)
   const own = (await shown([stored], false)) ?? (await shown([stored], true))
   if (own !== null && stored !== 0) return own
   const others = MAGICS.filter((magic) => magic !== stored && magic !== 0)
   return (await shown(others, false)) ?? own
+}
+
+/** The magic that explains most of what the segments hold. A few zeros, or a journal in a payload, explain less. */
+async function mostShown(dir: string, segments: readonly number[]): Promise<number | null> {
+  let best: number | null = null
+  let most = 0
+  for (const magic of MAGICS) {
+    let kept = 0
+    let all = 0
+    for (const log of segments) {
+      const file = await openIfThere(join(dir, segmentFile(log)))
+      if (file === null) continue
+      try {
+        const size = Math.min(ASKED_BYTES, file.size())
+        all += size
+        for await (const extent of scanSegment(new DamageBytes(file.fd, size, file.path), magic)) {
+          if (extent.kind === 'kept') kept += extent.end - extent.offset
+        }
+      } finally {
+        await file.close()
+      }
+    }
+    // What little is left in a lost page may read as a legacy record.
+    if (magic === 0 && kept < all / 2) continue
+    if (kept > most) [best, most] = [magic, kept]
+  }
+  return best
 }
 
 /** A record stands at the segment's beginning, or, when looked for `deep`, anywhere near it. */
