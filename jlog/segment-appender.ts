@@ -229,6 +229,7 @@ export class SegmentAppender {
    */
   async roll(): Promise<void> {
     const file = this.#file!
+    let created: JournalFile | undefined
     try {
       if (this.#log === LAST_SEGMENT) {
         throw new JlogError('JLOG_ERR_NOT_SUPPORTED', 'the last possible segment is full', {
@@ -240,12 +241,14 @@ export class SegmentAppender {
       const durable = this.#meta.safety === SAFETY.safe
       if (durable) await this.sync()
       const next = this.#log + 1
-      let created: JournalFile | undefined
       await this.#metastore.advance(this.#log, next, async () => {
         created = await this.#createSegment(next, durable)
       })
       this.#retire()
       if (created) this.#adopt(created, next)
+    } catch (error) {
+      await created?.close()
+      throw error
     } finally {
       file.unlock()
     }

@@ -2,7 +2,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -206,6 +206,28 @@ describe('calls that fail', () => {
     await writer.close()
     expect((await recordsOnDisk(dir)).at(-1)!.payload.toString()).toBe('after')
   })
+})
+
+test('appends made at once share writes and syncs, and syncs are for safety 2', async (context) => {
+  if (!straceWorks()) context.skip('strace is needed to count system calls')
+  const calls = async (safety: 1 | 2) => {
+    dir = join(scratch, `safety-${safety}`)
+    await createJournal(dir, { unitLimit: 1 << 30, safety })
+    const log = join(scratch, 'calls')
+    const under = ['strace', '-f', '-qq', '-o', log, '-e', 'trace=fdatasync,pwrite64,pwritev']
+    const child = new Writer(dir, { count: 2000, inFlight: 500, under })
+    await child.ended
+    expect(child.outcome).toMatchObject({ acknowledged: 2000, failure: null, closed: true })
+    const lines = (await readFile(log, 'utf8')).split('\n')
+    const of = (name: string) => lines.filter((line) => line.includes(`${name}(`)).length
+    return { syncs: of('fdatasync'), writes: of('pwrite') }
+  }
+  const safe = await calls(2)
+  expect(safe.syncs).toBeGreaterThanOrEqual(4)
+  expect(safe.syncs).toBeLessThan(100)
+  expect(safe.writes).toBeLessThan(200)
+  // Those of opening and closing only.
+  expect((await calls(1)).syncs).toBeLessThan(6)
 })
 
 function straceWorks(): boolean {
