@@ -224,18 +224,26 @@ export async function pendingReaders(dir: string, log: number): Promise<PendingR
   }
 }
 
+export interface CleanOptions {
+  readonly unsubscribed?: 'keep' | 'remove'
+}
+
 /**
- * Removes the segments that no checkpoint is at or before, with their indexes and the like; never the one being written, none when there
- * is no subscriber, and no file that holds quarantined bytes.
- * @param below only segments before this one, for a caller that knows what was just consumed
+ * Removes the segments that no checkpoint is at or before, with their indexes and the like; never the one being written, and no file
+ * that holds quarantined bytes. When there is no subscriber, none; or all finished ones, if the caller says so.
+ * @param options.unsubscribed what to do when nobody subscribes: `keep` (default) or `remove` all but the last
  * @returns numbers of the segments removed
  */
-export async function removeConsumedSegments(dir: string): Promise<number[]> {
+export async function removeConsumedSegments(
+  dir: string,
+  { unsubscribed = 'keep' }: CleanOptions = {},
+): Promise<number[]> {
   // The listing comes first: a segment made after it is not in it, whatever the checkpoints say then.
   const { segments, names } = await listJournal(dir)
-  const { earliest } = await pendingReaders(dir, 0)
+  const { earliest: needed } = await pendingReaders(dir, 0)
   const newest = segments.at(-1)
-  if (earliest === null || newest === undefined) return []
+  const earliest = needed ?? (unsubscribed === 'remove' ? newest : null)
+  if (earliest === null || earliest === undefined || newest === undefined) return []
   const consumed = segments.filter((log) => log < earliest && log < newest)
   for (const log of consumed) await removeIfThere(join(dir, segmentFile(log)))
   // Also those whose segment went before them, in a process that died in between.

@@ -9,6 +9,7 @@
 export { type AlterOptions, alterJournal } from './alter.js'
 export type { ByteOrder } from './byte-order.js'
 export {
+  type CleanOptions,
   type PendingReaders,
   pendingReaders,
   type SubscriberName,
@@ -33,6 +34,7 @@ export {
   type SegmentInfo,
   type SubscriberInfo,
 } from './journal.js'
+export { type JournalListing, listJournal } from './journal-directory.js'
 export { firstId, lastId, lastStorageLog } from './journal-end.js'
 export { type Appended, JournalSet, type JournalSetOptions } from './journal-set.js'
 export { type FollowOptions, follow } from './live-reader.js'
@@ -43,7 +45,14 @@ export type { AppendRecord, RecordTime, TimedRecord } from './record-encoder.js'
 export { type RecordJson, recordToJson } from './record-json.js'
 export { type ReadRecordsOptions, readRecords, type SkippedRange } from './records.js'
 export { type RepairOptions, type RepairProgress, repairJournal } from './repair.js'
-export type { RepairReport, SegmentReport } from './repair-report.js'
+export { type MetadataReport, repairMetadata } from './repair-metadata.js'
+export type {
+  CheckpointChange,
+  CutRange,
+  FileReport,
+  RepairReport,
+  SegmentReport,
+} from './repair-report.js'
 export { type RepairSegmentOptions, repairSegment } from './repair-segment.js'
 export {
   checkSanity,
@@ -52,6 +61,7 @@ export {
   type SanityReport,
 } from './sanity.js'
 export { type IndexDetails, readIndexDetails } from './segment-index.js'
+export { type JournalSettings, readSettings } from './settings.js'
 export {
   addSubscriber,
   getCheckpoint,

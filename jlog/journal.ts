@@ -4,7 +4,7 @@
  */
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { readCheckpoints, removeConsumedSegments } from './checkpoints.js'
+import { type CleanOptions, readCheckpoints, removeConsumedSegments } from './checkpoints.js'
 import type { Compression } from './create.js'
 import { errnoOf, JournalFile, PRE_COMMIT_FILE_ERRORS } from './file.js'
 import {
@@ -106,13 +106,13 @@ export async function rawSize(dir: string, listing?: JournalListing): Promise<nu
 }
 
 /**
- * Removes every segment that no subscriber is in or before, with its index; never the one being written, and none when there is
- * no subscriber.
+ * Removes every segment that no subscriber is in or before, with its index; never the one being written, and, unless `options` say
+ * otherwise, none when there is no subscriber.
  * @returns numbers of the segments removed
  */
-export async function cleanJournal(dir: string): Promise<number[]> {
+export async function cleanJournal(dir: string, options: CleanOptions = {}): Promise<number[]> {
   await readSettings(dir)
-  return removeConsumedSegments(dir)
+  return removeConsumedSegments(dir, options)
 }
 
 /**

@@ -9,6 +9,7 @@ import { repairCheckpoints } from './repair-checkpoints.js'
 import { repairMetastore } from './repair-metastore.js'
 import type { CheckpointChange, FileReport } from './repair-report.js'
 import { repairSegment } from './repair-segment.js'
+import { readSettings } from './settings.js'
 
 export interface MetadataReport {
   readonly metastore: FileReport
@@ -20,7 +21,10 @@ export async function repairMetadata(
   dir: string,
   { lockTimeout }: Pick<RepairOptions, 'lockTimeout'> = {},
 ): Promise<MetadataReport> {
-  const { segments } = await listJournal(dir)
+  const listing = await listJournal(dir)
+  // Asked first of all: a directory that is no journal is not made one.
+  await readSettings(dir, listing)
+  const { segments } = listing
   const { report: metastore, meta } = await repairMetastore(dir, segments, {
     dryRun: false,
     lockTimeout,
