@@ -84,8 +84,9 @@ export class IndexWitness {
     return this.closed && this.#at < records ? 'unsound' : 'sound'
   }
 
-  get entries(): number {
-    return this.#count
+  /** Offset in the last entry; -1 when there is none. */
+  get last(): number {
+    return this.#count === 0 ? NOWHERE : this.#entry(this.#count - 1)
   }
 
   #ascends(i: number): boolean {

@@ -147,8 +147,9 @@ async function resume(
 ): Promise<{ at: number; lost: number }> {
   const { size } = shape.bytes
   const indexed = index.next()
-  // Offsets after inserted bytes are out of date, and one may happen to hit something that looks like a header.
-  if (indexed > at && shape.isConfirmed(indexed)) return { at: indexed, lost: 1 }
+  // Where bytes were inserted or lost, offsets behind are out of date, the last of them, too; one may hit by chance.
+  const current = indexed > at && shape.isHeader(index.last)
+  if (current && shape.isConfirmed(indexed)) return { at: indexed, lost: 1 }
   const noted = await checksums?.nextBoundary(at, (end) => end === size || shape.isHeader(end))
   if (noted !== undefined) return { at: noted, lost: mostRecords(shape, at, noted) }
   const own = shape.hasRoom(at) ? shape.end(at) : size + 1

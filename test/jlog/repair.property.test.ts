@@ -7,13 +7,14 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, expect, it } from 'vitest'
 import { repairJournal } from '../../jlog/repair.js'
-import type { RepairReport } from '../../jlog/repair-report.js'
+import type { CutRange, RepairReport } from '../../jlog/repair-report.js'
 import {
   confirmed,
   type Damage,
   type Damaged,
   damage,
   findIntact,
+  headerBytes,
   indexOf,
   inflict,
   type Kind,
@@ -127,6 +128,14 @@ function nothingDestroyed({ dir, damaged }: Laid, report: RepairReport) {
   }
 }
 
+/** A damaged header's own length is tried first: where it happens to lead to a header, what it passes is not read. */
+function leadsOver(bytes: Buffer, cut: CutRange, at: number, magic: number): boolean {
+  const size = headerBytes(magic)
+  const end = cut.offset + cut.bytes
+  if (at < cut.offset || at >= end || cut.offset + size > bytes.length) return false
+  return cut.offset + size + bytes.readUInt32LE(cut.offset + size - 4) === end
+}
+
 function readIfThere(path: string): Buffer {
   try {
     return readFileSync(path)
@@ -166,6 +175,8 @@ it('a repaired journal is whole, and nothing of the damaged one is lost', async 
           const at = findIntact(state, record)
           const end = at + record.bytes.length
           if (at < 0 || !single || !confirmed(state.bytes, end, magic)) continue
+          const cuts = report.segments.find((segment) => segment.log === log)!.cut
+          if (cuts.some((cut) => leadsOver(state.bytes, cut, at, magic))) continue
           expect(bytes.includes(record.bytes), `record ${i + 1} of segment ${log}`).toBe(true)
         }
         for (const checkpoint of checkpoints) {
