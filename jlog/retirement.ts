@@ -1,7 +1,7 @@
 /**
  * Finished segments on their way out: each is synced, its name is synced, it is closed. In the background, and one
- * after the other, because syncs side by side would take the threads that writes need; and a moment after it was
- * finished, when the kernel has written most of it by itself.
+ * after the other, because syncs side by side would take the threads that writes need (unless everything waits for them
+ * anyway).
  */
 import { dirname } from 'node:path'
 import { type JournalFile, syncDirectory } from './file.js'
@@ -9,8 +9,8 @@ import type { SegmentSums } from './segment-sums.js'
 
 /** So many may wait, each an open file; with more of them, writing waits for the disk. */
 const MOST_WAITING = 64
-/** How long the first of those waiting does. */
-const LINGER_MS = 500
+/** So many are synced at a time when somebody waits for all: a disk takes several sooner than one by one. */
+const MOST_AT_ONCE = 4
 
 export interface Retiree {
   readonly file: JournalFile
@@ -24,8 +24,10 @@ export interface Retiree {
 export class Retirement {
   readonly #waiting: Retiree[] = []
   #failure: unknown = null
-  #timer: NodeJS.Timeout | null = null
   #work: Promise<void> | null = null
+  /** Settles when those being worked on have left. */
+  #left: Promise<unknown> = Promise.resolve()
+  #atOnce = 1
 
   /** The first sync that failed, or null. Nothing is synced after it: no later sync could be believed. */
   get failure(): unknown {
@@ -34,37 +36,29 @@ export class Retirement {
 
   add(retiree: Retiree): void {
     this.#waiting.push(retiree)
-    // A process that has nothing else to do may end; what it has written, it has written.
-    this.#timer ??= setTimeout(() => void this.settled(), LINGER_MS).unref()
+    this.#work ??= this.#workThrough()
   }
 
   /** Settles when there is room for another. Never rejects. */
   async room(): Promise<void> {
-    while (this.#waiting.length > MOST_WAITING) await this.#workThrough(MOST_WAITING)
+    while (this.#waiting.length > MOST_WAITING) await this.#left
   }
 
   /** Settles when all have gone. Never rejects. */
   async settled(): Promise<void> {
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    this.#timer = null
-    while (this.#waiting.length > 0 || this.#work !== null) await this.#workThrough(0)
-  }
-
-  /** Works until no more than `most` wait, after what is being worked on already. */
-  async #workThrough(most: number): Promise<void> {
-    if (this.#work === null) {
-      this.#work = this.#retireDownTo(most).finally(() => {
-        this.#work = null
-      })
-    }
+    this.#atOnce = MOST_AT_ONCE
     await this.#work
+    this.#atOnce = 1
   }
 
-  async #retireDownTo(most: number): Promise<void> {
-    while (this.#waiting.length > most) {
-      await this.#retire(this.#waiting[0]!)
-      this.#waiting.splice(0, 1)
+  async #workThrough(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const some = this.#waiting.slice(0, this.#atOnce)
+      this.#left = Promise.all(some.map((retiree) => this.#retire(retiree)))
+      await this.#left
+      this.#waiting.splice(0, some.length)
     }
+    this.#work = null
   }
 
   async #retire({ file, sums, dirty, unnamed }: Retiree): Promise<void> {
