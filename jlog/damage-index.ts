@@ -84,6 +84,11 @@ export class IndexWitness {
     return this.closed && this.#at < records ? 'unsound' : 'sound'
   }
 
+  /** From here on nothing it says is used. */
+  distrust(): void {
+    if (this.#count > 0) this.#sound = false
+  }
+
   /** Offset in the last entry; -1 when there is none. */
   get last(): number {
     return this.#count === 0 ? NOWHERE : this.#entry(this.#count - 1)

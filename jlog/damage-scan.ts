@@ -28,6 +28,9 @@ const EXTENT_BYTES = 64 * 1024 * 1024
 const LEGACY_FROM = 1_000_000_000
 const LEGACY_TO = 0x7fffffff
 
+/** Records lost: whole ones may be gone without a trace, so that their bytes do not tell how many. */
+const UNKNOWN = Number.POSITIVE_INFINITY
+
 /** Why bytes are cut. */
 export type DamageReason =
   /** The file ends inside a header. */
@@ -71,7 +74,8 @@ export interface ScanEvidence {
 
 /**
  * Called for each kept record, in order.
- * @param ordinal the largest ordinal (from 1) that a reader can have known this record by before anything is cut
+ * @param ordinal the largest ordinal (from 1) that a reader can have known this record by before anything is cut;
+ *   infinite when nobody knows how many were lost before it
  */
 export type RecordVisitor = (offset: number, end: number, ordinal: number) => void
 
@@ -129,7 +133,7 @@ export async function* scanSegment(
     if (reason === null) continue
     const next = await resume(shape, at, reason, index, doubt, checksums)
     yield { kind: 'damaged', offset: at, end: next.at, reason, ...describe(shape, at, reason) }
-    // `ordinal` counts the damaged thing as one record already; as many more as can have been in there.
+    // `ordinal` counts the damaged thing as one record already.
     ordinal += next.lost - 1
     at = next.at
   }
@@ -148,26 +152,22 @@ async function resume(
   const { size } = shape.bytes
   const indexed = index.next()
   // Where bytes were inserted or lost, offsets behind are out of date, the last of them, too; one may hit by chance.
-  const current = indexed > at && shape.isHeader(index.last)
-  if (current && shape.isConfirmed(indexed)) return { at: indexed, lost: 1 }
+  if (!shape.isHeader(index.last)) index.distrust()
+  else if (indexed > at && shape.isConfirmed(indexed)) return { at: indexed, lost: 1 }
   const noted = await checksums?.nextBoundary(at, (end) => end === size || shape.isHeader(end))
-  if (noted !== undefined) return { at: noted, lost: mostRecords(shape, at, noted) }
+  if (noted !== undefined) return { at: noted, lost: UNKNOWN }
   const own = shape.hasRoom(at) ? shape.end(at) : size + 1
   const ownLeadsOn = own === size || shape.isHeader(own)
   if (reason !== 'uncertain' && ownLeadsOn) return { at: own, lost: 1 }
   const good = await checksums?.nextGood(at + 1)
-  if (good !== undefined) return { at: good, lost: mostRecords(shape, at, good) }
+  if (good !== undefined) return { at: good, lost: UNKNOWN }
   let from = at + 1
   if (reason === 'uncertain' || reason === 'torn-record') {
     const claimed = Math.min(own, size)
     if (!(await doubt.contradicted(at, own))) from = claimed
   }
   const found = await shape.findRecord(from)
-  return { at: found, lost: mostRecords(shape, at, found) }
-}
-
-function mostRecords(shape: HeaderShape, at: number, end: number): number {
-  return Math.max(1, Math.floor((end - at) / shape.header))
+  return { at: found, lost: UNKNOWN }
 }
 
 function describe(
@@ -201,7 +201,7 @@ export class HeaderShape {
   }
 
   hasRoom(at: number): boolean {
-    return at + this.header <= this.bytes.size
+    return at >= 0 && at + this.header <= this.bytes.size
   }
 
   /** A whole header with the right magic. The legacy magic is 0, as a lost page is: then the time must be one, too. */

@@ -179,6 +179,9 @@ it('a repaired journal is whole, and nothing of the damaged one is lost', async 
           if (cuts.some((cut) => leadsOver(state.bytes, cut, at, magic))) continue
           expect(bytes.includes(record.bytes), `record ${i + 1} of segment ${log}`).toBe(true)
         }
+        // Whole records that vanished without a trace leave no damage to see.
+        const seen = report.segments.find((segment) => segment.log === log)!.cutRanges > 0
+        if (!seen && journal.segments[log]!.hits.some(({ kind }) => kind === 'cut')) continue
         for (const checkpoint of checkpoints) {
           const now = readFileSync(join(dir, checkpoint.name))
           const to = { log: now.readUInt32LE(0), marker: now.readUInt32LE(4) }
