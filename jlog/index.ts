@@ -17,7 +17,14 @@ export {
 export { type Compression, type CreateOptions, createJournal } from './create.js'
 export { changeEndian, type EndianOptions, type EndianReport } from './endian.js'
 export { JLOG_ERROR_CODES, JlogError, type JlogErrorCode, type JlogErrorDetails } from './errors.js'
-export { DEFAULT_UNIT_LIMIT, type Metastore, SAFETY, type Safety } from './format.js'
+export {
+  COMPRESSED_MAGIC,
+  DEFAULT_UNIT_LIMIT,
+  type Metastore,
+  PLAIN_MAGIC,
+  SAFETY,
+  type Safety,
+} from './format.js'
 export {
   inspectJournal,
   inspectSegment,
@@ -29,6 +36,8 @@ export {
   advanceId,
   cleanJournal,
   describeJournal,
+  describePreCommit,
+  ensurePreCommit,
   type JournalInfo,
   rawSize,
   type SegmentInfo,

@@ -11,6 +11,7 @@ import {
   COMPRESSION_PROVIDERS,
   compressionProvider,
   isCompressed,
+  METASTORE_FILE,
   PRE_COMMIT_FILE,
   PRE_COMMIT_HEADER_BYTES,
   type Safety,
@@ -19,6 +20,7 @@ import {
 import { type JournalListing, listJournal } from './journal-directory.js'
 import { countRecords } from './journal-end.js'
 import { compareLogIds, type LogId } from './log-id.js'
+import { PreCommit } from './pre-commit.js'
 import { readIndexDetails, segmentStart } from './segment-index.js'
 import { type JournalSettings, readSettings } from './settings.js'
 
@@ -159,7 +161,8 @@ function lagAfter(at: LogId, segments: readonly SegmentInfo[]): { records: numbe
   return { records, bytes }
 }
 
-async function describePreCommit(dir: string): Promise<JournalInfo['preCommit']> {
+/** Null when the journal has no pre-commit file. */
+export async function describePreCommit(dir: string): Promise<JournalInfo['preCommit']> {
   try {
     const file = await JournalFile.open(join(dir, PRE_COMMIT_FILE), {
       errors: PRE_COMMIT_FILE_ERRORS,
@@ -177,6 +180,14 @@ async function describePreCommit(dir: string): Promise<JournalInfo['preCommit']>
     if (errnoOf(error) === 'ENOENT') return null
     throw error
   }
+}
+
+/** Makes the file of the pre-commit buffer, without room in it, if there is none: each of libjlog's writers leaves one. */
+export async function ensurePreCommit(dir: string): Promise<void> {
+  if ((await describePreCommit(dir)) !== null) return
+  const { hdrMagic } = await readSettings(dir)
+  const { mode } = await stat(join(dir, METASTORE_FILE))
+  await (await PreCommit.open(dir, hdrMagic, mode & 0o777)).close()
 }
 
 export function compressionOf(hdrMagic: number): Compression {

@@ -23,6 +23,8 @@ export interface SubscriberPosition {
   readonly nameBytes: Buffer
   /** The last record that was read; marker 0: none of its segment. */
   readonly checkpoint: LogId
+  /** False when the checkpoint file has the wrong size, which a repair mends. */
+  readonly sound: boolean
 }
 
 /** Where a new subscriber begins: the earliest segment; after the last complete record now; after an id; where another one is. */
@@ -37,6 +39,7 @@ export async function listSubscribers(dir: string): Promise<SubscriberPosition[]
   return subscribers.map((subscriber) => ({
     ...subscriber,
     checkpoint: subscriber.checkpoint ?? segmentStart(0),
+    sound: subscriber.checkpoint !== null,
   }))
 }
 
