@@ -133,8 +133,7 @@ export class Bodies {
 
   /** A body that is written with its message. */
   inMemory(buffer: Uint8Array): Staged {
-    const digest = Buffer.from(hash('sha256', buffer, 'hex'), 'hex')
-    return new Staged(this, buffer.length, digest, { buffer })
+    return new Staged(this, buffer.length, hash('sha256', buffer, 'buffer'), { buffer })
   }
 
   /** Within the message's transaction: makes the body the message's. Returns its id. */
@@ -146,8 +145,9 @@ export class Bodies {
     }
     const { buffer } = place
     for (let n = 0, at = 0; at < buffer.length; n++, at += CHUNK_BYTES) {
-      const chunk = buffer.subarray(at, at + CHUNK_BYTES)
-      tx.put('chunks', chunkKey(idForNew, n), chunk as Buffer)
+      const isWhole = n === 0 && buffer.length <= CHUNK_BYTES
+      const chunk = isWhole ? buffer : buffer.subarray(at, at + CHUNK_BYTES)
+      tx.putNew('chunks', chunkKey(idForNew, n), chunk as Buffer)
     }
     return idForNew
   }

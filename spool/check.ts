@@ -12,7 +12,7 @@ import {
   decodeMeta,
   journalStateKey,
   type MessageRecord,
-  queueKeyOf,
+  queueRow,
   STATE_COUNTERS,
   splitChunkKey,
   splitOutboxKey,
@@ -31,6 +31,7 @@ export const PROBLEMS = [
   'refs-wrong',
   'queue-without-message',
   'message-without-queue',
+  'queue-wrong',
   'staged-has-message',
   'counter-wrong',
   'outbox-undecodable',
@@ -85,9 +86,11 @@ export function checkStore(store: Store): CheckReport {
       continue
     }
     if (record.nextAttempt !== null) scheduled++
-    const row = queueKeyOf(id, record)
-    queued.add(row.toString('latin1'))
-    if (store.db('queue').get(row) === undefined) report('message-without-queue', formatId(id))
+    const row = queueRow(id, record)
+    queued.add(row.key.toString('latin1'))
+    const stored = store.db('queue').get(row.key)
+    if (stored === undefined) report('message-without-queue', formatId(id))
+    else if (!row.value.equals(stored)) report('queue-wrong', formatId(id))
     const body = record.body.toString('hex')
     const known = bodies.get(body)
     if (known === undefined) bodies.set(body, { record, messages: 1 })

@@ -30,8 +30,8 @@ interface Write {
   /** undefined: remove. */
   readonly value: Buffer | undefined
   /** What the overlay held before, for a tracked database. */
-  readonly before?: Buffer | null | undefined
-  readonly track?: string
+  readonly before: Buffer | null | undefined
+  readonly track: string | undefined
 }
 
 /** A log record on its way into the outbox. */
@@ -39,7 +39,7 @@ export interface LoggedRecord {
   readonly journal: string
   readonly sec: number
   readonly usec: number
-  readonly payload: Buffer
+  readonly payload: string
 }
 
 /** What an operation works on. */
@@ -74,6 +74,11 @@ export class Transaction {
     this.#write(db, key, value)
   }
 
+  /** As `put`, for a row that no other operation of this transaction can know of: its id is new. */
+  putNew(db: DatabaseName, key: Buffer, value: Buffer): void {
+    this.writes.push({ db, key, value, before: undefined, track: undefined })
+  }
+
   remove(db: DatabaseName, key: Buffer): void {
     this.#write(db, key, undefined)
   }
@@ -104,7 +109,7 @@ export class Transaction {
 
   #write(db: DatabaseName, key: Buffer, value: Buffer | undefined): void {
     if (!TRACKED.has(db)) {
-      this.writes.push({ db, key, value })
+      this.writes.push({ db, key, value, before: undefined, track: undefined })
       return
     }
     const track = db + key.toString('latin1')

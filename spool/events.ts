@@ -50,8 +50,8 @@ export interface Reception {
 /** The events that have a form so far. */
 export type LogEvent = Reception
 
-export function formatEvent(event: LogEvent, options: EventOptions): Buffer {
-  return Buffer.from(options.format === 'ec' ? formatEc(event) : formatJson(event, options))
+export function formatEvent(event: LogEvent, options: EventOptions): string {
+  return options.format === 'ec' ? formatEc(event) : formatJson(event, options)
 }
 
 function formatEc(event: LogEvent): string {
@@ -77,7 +77,7 @@ function formatEc(event: LogEvent): string {
 }
 
 function formatJson(event: LogEvent, { contextKeys }: EventOptions): string {
-  return JSON.stringify({
+  const record = {
     type: event.type,
     time: new Date(event.time).toISOString(),
     id: event.id,
@@ -90,8 +90,9 @@ function formatJson(event: LogEvent, { contextKeys }: EventOptions): string {
     binding_group: event.bindingGroup,
     binding: event.binding,
     peer: event.peer,
-    ...(contextKeys === undefined ? undefined : { context: selectContext(event, contextKeys) }),
-  })
+  }
+  if (contextKeys === undefined) return JSON.stringify(record)
+  return JSON.stringify({ ...record, context: selectContext(event, contextKeys) })
 }
 
 function selectContext(

@@ -6,7 +6,7 @@
  *     chunks    body id (16), n (4)                    → up to 16,000 bytes of the body
  *     refs      body id (16)                           → messages that share the body (4); no row means one
  *     staged    body id (16)                           → a body without message: being taken in, or to be deleted
- *     queue     binding 0 domain 0 due (6) id (16)     → nothing; the index by binding, domain and due time
+ *     queue     due (6) id (16)                        → binding 0 domain; the index by due time
  *     outbox    journal 0 first seq (8)                → the log records of one commit, packed
  *     state     a name                                 → counters, and a row for each journal
  *
@@ -205,9 +205,9 @@ export function metaOf(id: Buffer, record: MessageRecord): MessageMeta {
 /** A dictionary as it is stored: keys and values in turn, in key order. */
 export function pairs(dictionary: Record<string, string> | undefined): string[] {
   if (dictionary === undefined) return []
-  return Object.entries(dictionary)
-    .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
-    .flat()
+  const entries = Object.entries(dictionary)
+  if (entries.length === 0) return []
+  return entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)).flat()
 }
 
 export function unpairs(stored: readonly string[]): Record<string, string> {
@@ -233,45 +233,34 @@ export function splitChunkKey(key: Buffer): { body: Buffer; n: number } {
   return { body: key.subarray(0, ID_BYTES), n: key.readUInt32BE(ID_BYTES) }
 }
 
-export interface QueueKey {
-  readonly binding: string
-  readonly domain: string
-  /** null: not scheduled. */
-  readonly due: number | null
-  readonly id: Buffer
-}
-
-export function queueKey(binding: string, domain: string, due: number | null, id: Buffer): Buffer {
-  const bindingBytes = Buffer.byteLength(binding)
-  const domainBytes = Buffer.byteLength(domain)
-  const key = cut(bindingBytes + domainBytes + 2 + DUE_BYTES + id.length)
-  key.write(binding, 0)
-  key[bindingBytes] = 0
-  key.write(domain, bindingBytes + 1)
-  let at = bindingBytes + 1 + domainBytes
-  key[at++] = 0
-  key.writeUIntBE(due === null ? NEVER : due, at, DUE_BYTES)
-  key.set(id, at + DUE_BYTES)
+/** `due` null: not scheduled, which sorts last. */
+export function queueKey(due: number | null, id: Buffer): Buffer {
+  const key = cut(DUE_BYTES + ID_BYTES)
+  key.writeUIntBE(due === null ? NEVER : due, 0, DUE_BYTES)
+  key.set(id, DUE_BYTES)
   return key
 }
 
-export function splitQueueKey(key: Buffer): QueueKey {
-  const first = key.indexOf(0)
-  const second = key.indexOf(0, first + 1)
-  if (first < 0 || second < 0 || key.length !== second + 1 + DUE_BYTES + ID_BYTES) {
-    throw new SpoolError('SPOOL_ERR_CORRUPT', `queue key ${key.toString('hex')} cannot be read`)
-  }
-  const due = key.readUIntBE(second + 1, DUE_BYTES)
-  return {
-    binding: key.toString('utf8', 0, first),
-    domain: key.toString('utf8', first + 1, second),
-    due: due === NEVER ? null : due,
-    id: key.subarray(second + 1 + DUE_BYTES),
-  }
+/** What a list is filtered by without a look at the message. Names hold no control characters. */
+export function queueValue(binding: string, domain: string): Buffer {
+  const bindingBytes = Buffer.byteLength(binding)
+  const value = cut(bindingBytes + 1 + Buffer.byteLength(domain))
+  value.write(binding, 0)
+  value[bindingBytes] = 0
+  value.write(domain, bindingBytes + 1)
+  return value
 }
 
-export function queueKeyOf(id: Buffer, record: MessageRecord): Buffer {
-  return queueKey(record.binding, domainOf(record.rcptto), record.nextAttempt, id)
+export function splitQueueKey(key: Buffer): { due: number | null; id: Buffer } {
+  const due = key.readUIntBE(0, DUE_BYTES)
+  return { due: due === NEVER ? null : due, id: key.subarray(DUE_BYTES) }
+}
+
+export function queueRow(id: Buffer, record: MessageRecord): { key: Buffer; value: Buffer } {
+  return {
+    key: queueKey(record.nextAttempt, id),
+    value: queueValue(record.binding, domainOf(record.rcptto)),
+  }
 }
 
 /** The recipient's domain in lower case; '' when there is none. */

@@ -1,7 +1,8 @@
 /**
- * Lists messages page by page: by domain, binding or due time over the queue index, else in order of
- * creation. A page looks at a bounded number of rows, so a filter that matches little gives short pages
- * rather than a long wait.
+ * Lists messages page by page: by domain, binding or due time over the queue index, in order of due
+ * time; else in order of creation. The index has one row a message, in due order, so that storing writes
+ * to its end; binding and domain are filtered by. A page looks at a bounded number of rows: a filter that
+ * matches little gives short pages rather than a long wait.
  */
 import { invalid } from './errors.js'
 import { decodeMeta, type MessageRecord, queueKey, splitQueueKey } from './layout.js'
@@ -12,13 +13,12 @@ import { isCount, time } from './validate.js'
 
 const DEFAULT_LIMIT = 100
 const MAX_LIMIT = 1000
-/** Rows and look-ups a page. */
+/** Rows looked at for a page. */
 const MAX_STEPS = 20_000
 
 const FIRST_ID = Buffer.alloc(ID_BYTES)
-const LAST_ID = Buffer.alloc(ID_BYTES, 0xff)
-/** After every key of the queue index: no name begins with this byte. */
-const AFTER_ALL = Buffer.from([0xff])
+const FIRST = queueKey(0, FIRST_ID)
+const AFTER_ALL = Buffer.alloc(64, 0xff)
 
 export interface Listed {
   found: { id: Buffer; record: MessageRecord }[]
@@ -68,66 +68,34 @@ function listMessages(store: Store, { state, limit }: Query, after: Buffer | und
   return { found, last: null }
 }
 
-/** Goes from queue to queue (a binding and a domain), each in order of due time. */
 function listQueue(store: Store, query: Query, after: Buffer | undefined): Walked {
-  const db = store.db('queue')
-  const { binding, domain, dueBefore } = query
+  const { state, domain, binding, dueBefore, limit } = query
   const found: Listed['found'] = []
   let steps = 0
-  let last = after
-  let start = after ?? queueKey(binding ?? '', domain ?? '', 0, FIRST_ID)
-  if (after === undefined && binding === undefined) start = Buffer.from([0])
-  let exclusiveStart = after !== undefined
-  walk: for (;;) {
-    let next: Buffer | undefined
-    for (const stored of db.getKeys({ start, exclusiveStart, end: AFTER_ALL })) {
-      const key = Buffer.from(stored)
-      if (steps++ >= MAX_STEPS || found.length >= query.limit) {
-        return { found, last: last ?? null }
-      }
-      const at = splitQueueKey(key)
-      next = skip(at.binding, at.domain, at.due, query)
-      if (next === END_OF_LIST) break walk
-      if (next !== undefined) break
-      last = key
-      const id = Buffer.from(at.id)
-      const value = store.db('messages').get(id)
-      if (value === undefined) continue
-      const record = decodeMeta(id, value)
-      if (query.state === undefined || record.state === query.state) found.push({ id, record })
-    }
-    if (next === undefined) break
-    start = next
-    exclusiveStart = false
-    // Where to go on is where nothing was found so far: a cursor may stand there too.
-    last = next
+  let last: Buffer = FIRST
+  for (const { key, value } of store.db('queue').getRange({
+    start: after ?? FIRST,
+    exclusiveStart: after !== undefined,
+    end: dueBefore === undefined ? AFTER_ALL : queueKey(dueBefore, FIRST_ID),
+  })) {
+    if (found.length === limit || steps++ === MAX_STEPS) return { found, last }
+    last = Buffer.from(key)
+    if (!belongs(value, binding, domain)) continue
+    const id = Buffer.from(splitQueueKey(last).id)
+    const bytes = store.db('messages').get(id)
+    if (bytes === undefined) continue
+    const record = decodeMeta(id, bytes)
+    if (state === undefined || record.state === state) found.push({ id, record })
   }
   return { found, last: null }
-
-  function skip(
-    atBinding: string,
-    atDomain: string,
-    due: number | null,
-    wanted: Query,
-  ): Buffer | undefined {
-    if (binding !== undefined && atBinding !== binding) return END_OF_LIST
-    if (domain !== undefined && atDomain !== domain) {
-      return Buffer.compare(Buffer.from(atDomain), Buffer.from(domain)) < 0
-        ? queueKey(atBinding, domain, 0, FIRST_ID)
-        : endOfBinding(atBinding)
-    }
-    if (dueBefore !== undefined && (due === null || due >= (wanted.dueBefore as number))) {
-      return queueKey(atBinding, atDomain, null, LAST_ID)
-    }
-    return undefined
-  }
 }
 
-const END_OF_LIST = Buffer.alloc(0)
-
-/** Before the next binding's first key: names hold no control characters. */
-function endOfBinding(binding: string): Buffer {
-  return Buffer.concat([Buffer.from(binding), Buffer.from([1])])
+function belongs(value: Buffer, binding: string | undefined, domain: string | undefined): boolean {
+  const middle = value.indexOf(0)
+  return (
+    (binding === undefined || value.toString('utf8', 0, middle) === binding) &&
+    (domain === undefined || value.toString('utf8', middle + 1) === domain)
+  )
 }
 
 function check(query: MessageQuery): Query {

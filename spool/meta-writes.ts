@@ -4,7 +4,7 @@
  * within half a second; a crash before that leaves the record as it was, never half of each.
  */
 import type { Committer, Transaction } from './committer.js'
-import { decodeMeta, encodeMeta, type MessageRecord, pairs, queueKeyOf, unpairs } from './layout.js'
+import { decodeMeta, encodeMeta, type MessageRecord, pairs, queueRow, unpairs } from './layout.js'
 import type { CheckedPatch } from './validate.js'
 import { checkContext } from './validate.js'
 
@@ -60,12 +60,10 @@ export class MetaWrites {
     if (bytes === undefined) return
     const stored = decodeMeta(id, bytes)
     tx.put('messages', id, encodeMeta(next))
-    const from = queueKeyOf(id, stored)
-    const to = queueKeyOf(id, next)
-    if (!from.equals(to)) {
-      tx.remove('queue', from)
-      tx.put('queue', to, EMPTY)
-    }
+    const from = queueRow(id, stored)
+    const to = queueRow(id, next)
+    if (!from.key.equals(to.key)) tx.remove('queue', from.key)
+    if (!from.key.equals(to.key) || !from.value.equals(to.value)) tx.put('queue', to.key, to.value)
     tx.add('scheduled', Number(next.nextAttempt !== null) - Number(stored.nextAttempt !== null))
   }
 
@@ -121,8 +119,6 @@ export class MetaWrites {
     this.#timer ??= setTimeout(() => void this.sync(), SYNC_DELAY_MS).unref()
   }
 }
-
-const EMPTY = Buffer.alloc(0)
 
 /** The record after the patch, one version on. Throws SPOOL_ERR_INVALID for a context that grew too large. */
 export function applyPatch(record: MessageRecord, patch: CheckedPatch): MessageRecord {

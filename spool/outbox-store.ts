@@ -110,12 +110,13 @@ export class OutboxStore implements Outbox {
         bytes = 0
       }
       for (const record of records) {
-        const size = RECORD_HEADER + record.payload.length
+        const payload = Buffer.byteLength(record.payload)
+        const size = RECORD_HEADER + payload
         if (row.length > 0 && bytes + size > CHUNK_BYTES) write()
         row.push(record)
         bytes += size
         tx.add('outboxRecords', 1)
-        tx.add('outboxBytes', record.payload.length)
+        tx.add('outboxBytes', payload)
       }
       write()
       this.#coming.set(journal, seq)
@@ -252,9 +253,9 @@ function packRow(records: readonly LoggedRecord[], bytes: number): Buffer {
   for (const { sec, usec, payload } of records) {
     row.writeUInt32BE(sec, at)
     row.writeUInt32BE(usec, at + 4)
-    row.writeUInt32BE(payload.length, at + 8)
-    row.set(payload, at + RECORD_HEADER)
-    at += RECORD_HEADER + payload.length
+    const length = row.write(payload, at + RECORD_HEADER)
+    row.writeUInt32BE(length, at + 8)
+    at += RECORD_HEADER + length
   }
   return row
 }

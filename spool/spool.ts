@@ -10,7 +10,7 @@ import {
   encodeCounters,
   type MessageRecord,
   metaOf,
-  queueKeyOf,
+  queueRow,
   STATE_COUNTERS,
 } from './layout.js'
 import { list } from './listing.js'
@@ -321,7 +321,7 @@ export class Spool {
     if (stored === undefined) throw notFound(id)
     const record = decodeMeta(key, stored)
     tx.remove('messages', key)
-    tx.remove('queue', queueKeyOf(key, record))
+    tx.remove('queue', queueRow(key, record).key)
     if (record.nextAttempt !== null) tx.add('scheduled', -1)
     const refs = tx.get('refs', record.body)?.readUInt32BE() ?? 1
     if (refs > 2) tx.put('refs', record.body, refCount(refs - 1))

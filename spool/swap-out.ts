@@ -3,18 +3,16 @@ import { type Bodies, Staged } from './bodies.js'
 import type { Transaction } from './committer.js'
 import { invalid } from './errors.js'
 import { type EventOptions, formatEvent } from './events.js'
-import { domainOf, encodeMeta, type MessageRecord, pairs, queueKey } from './layout.js'
+import { encodeMeta, type MessageRecord, pairs, queueRow } from './layout.js'
 import type { NewMessage, SwapOutResult } from './message.js'
 import { formatId, type IdGenerator } from './message-id.js'
 import { type Envelope, validateMessage } from './validate.js'
 
-const EMPTY = Buffer.alloc(0)
-
 interface Row {
   readonly id: Buffer
   readonly meta: Buffer
-  readonly queue: Buffer
-  readonly event: Buffer | undefined
+  readonly queue: { key: Buffer; value: Buffer }
+  readonly event: string | undefined
 }
 
 interface SharedBody {
@@ -71,15 +69,15 @@ export class Storing {
   write(tx: Transaction): void {
     for (const { staged, id, refs } of this.#bodies.values()) {
       this.#store.take(tx, staged, id)
-      if (refs > 1) tx.put('refs', id, refCount(refs))
+      if (refs > 1) tx.putNew('refs', id, refCount(refs))
       tx.add('bodies', 1)
       tx.add('bytes', staged.size)
     }
     const sec = Math.floor(this.#now / 1000)
     const usec = (this.#now % 1000) * 1000
     for (const { id, meta, queue, event } of this.#rows) {
-      tx.put('messages', id, meta)
-      tx.put('queue', queue, EMPTY)
+      tx.putNew('messages', id, meta)
+      tx.putNew('queue', queue.key, queue.value)
       if (event !== undefined) {
         tx.log({ journal: this.#journal as string, sec, usec, payload: event })
       }
@@ -124,11 +122,12 @@ export class Storing {
       const id = ids[i] as Buffer
       const text = formatId(id)
       texts.push(text)
-      const meta = encodeMeta({ ...base, rcptto })
-      const queue = queueKey(envelope.binding, domainOf(rcptto), nextAttempt, id)
+      const record = { ...base, rcptto }
+      const meta = encodeMeta(record)
+      const queue = queueRow(id, record)
       const event = this.#event(text, envelope, rcptto, staged.size)
       this.#rows.push({ id, meta, queue, event })
-      this.#weight += meta.length + queue.length + (event?.length ?? 0)
+      this.#weight += meta.length + queue.key.length + queue.value.length + (event?.length ?? 0)
     }
     this.results.push({
       result: 'complete',
@@ -153,7 +152,7 @@ export class Storing {
     return body
   }
 
-  #event(id: string, envelope: Envelope, rcptto: string, size: number): Buffer | undefined {
+  #event(id: string, envelope: Envelope, rcptto: string, size: number): string | undefined {
     if (this.#events === undefined || this.#journal === null) return undefined
     return formatEvent(
       {

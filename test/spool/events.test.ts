@@ -39,14 +39,14 @@ function fieldsOf(line: string): string[] {
 
 describe('a reception', () => {
   test('as an ec line is the documented example', () => {
-    expect(formatEvent(RECEPTION, EC).toString()).toBe(
+    expect(formatEvent(RECEPTION, EC)).toBe(
       '1064868656@00/00-25004-31B987F3@00/00-03736-F4101B54@00/00-04532-A3456B54@R@bob@example.fict@info@postalengine.com@10.0.1.1@201@esmtp@default@default',
     )
   })
 
   test('as JSON has the same facts by name', () => {
     const options = { ...JSON_FORM, contextKeys: { conn: ['helo', 'none'], mess: ['campaign'] } }
-    expect(JSON.parse(formatEvent(RECEPTION, options).toString())).toEqual({
+    expect(JSON.parse(formatEvent(RECEPTION, options))).toEqual({
       type: 'reception',
       time: '2003-09-29T20:50:56.789Z',
       id: RECEPTION.id,
@@ -79,7 +79,7 @@ describe('a reception', () => {
           peer: f!,
           binding: g!,
         }
-        const line = formatEvent(event, EC).toString()
+        const line = formatEvent(event, EC)
         expect(fieldsOf(line)).toEqual([
           '1064868656',
           event.id,
@@ -98,7 +98,7 @@ describe('a reception', () => {
         ])
         // biome-ignore lint/suspicious/noControlCharactersInRegex: what must not stand there bare.
         expect(line.replace(/\\./gs, '')).not.toMatch(/[\u0000-\u001f\u007f]/)
-        const json = formatEvent(event, JSON_FORM).toString()
+        const json = formatEvent(event, JSON_FORM)
         expect(json).not.toMatch(/\n/)
         expect(JSON.parse(json)).toMatchObject({ batch_id: a, rcptto: event.rcptto, peer: f })
       }),
