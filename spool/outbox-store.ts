@@ -16,6 +16,7 @@ import {
 } from './layout.js'
 import type { Outbox, OutboxBatch, OutboxLimits, OutboxRecord, OutboxSize } from './outbox.js'
 import type { Store } from './store.js'
+import { checkJournal } from './validate.js'
 
 const RECORD_HEADER = 12
 
@@ -136,8 +137,8 @@ export class OutboxStore implements Outbox {
   }
 
   async #move(journal: string, batch: OutboxBatch | null, doneUpTo?: number): Promise<void> {
+    const key = journalStateKey(checkJournal(journal))
     const moved = await this.#committer().submit((tx) => {
-      const key = journalStateKey(journal)
       const [was] = decodeJournalState(tx.get('state', key))
       const upTo = Math.max(was, doneUpTo ?? 0)
       for (const { key, records } of this.#rows(journal, was + 1)) {

@@ -6,7 +6,7 @@ import { type EventOptions, formatEvent } from './events.js'
 import { encodeMeta, type MessageRecord, pairs, queueRow } from './layout.js'
 import type { NewMessage, SwapOutResult } from './message.js'
 import { formatId, type IdGenerator } from './message-id.js'
-import { type Envelope, validateMessage } from './validate.js'
+import { checkJournal, type Envelope, validateMessage } from './validate.js'
 
 interface Row {
   readonly id: Buffer
@@ -39,7 +39,8 @@ export class Storing {
     this.#store = bodies
     this.#ids = ids
     this.#events = events
-    this.#journal = events?.journalOf('reception') ?? null
+    const journal = events?.journalOf('reception') ?? null
+    this.#journal = journal === null ? null : checkJournal(journal)
   }
 
   /** Bytes to be written. */

@@ -127,6 +127,12 @@ export function checkContext(context: MessageContext): MessageContext {
   return context
 }
 
+/** A journal's name becomes part of keys. */
+export function checkJournal(journal: string): string {
+  if (name('journal', journal, '') === '') throw invalid('journal', 'empty')
+  return journal
+}
+
 /** Milliseconds since the epoch. */
 export function time(field: string, value: number | Date): number {
   const ms = value instanceof Date ? value.getTime() : value

@@ -2,7 +2,14 @@
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { OutboxRecord, Spool } from '../../spool/index.js'
-import { EVENTS, expectSound, message, temporaryDirectory, temporarySpool } from './support.js'
+import {
+  codeOf,
+  EVENTS,
+  expectSound,
+  message,
+  temporaryDirectory,
+  temporarySpool,
+} from './support.js'
 
 const ALL = { maxRecords: 1_000_000, maxBytes: 1e9 }
 
@@ -143,6 +150,14 @@ describe('the outbox', () => {
     stop()
     await fill(spool, 1)
     expect(told).toHaveLength(2)
+  })
+
+  test.each(['', 'a\0b', 'x'.repeat(256)])('takes no journal named %j', async (name) => {
+    const spool = await temporarySpool({ events: { ...EVENTS, journalOf: () => name } })
+    for (const call of [spool.swapOut(message('x')), spool.outbox.done(name, 1)]) {
+      expect(await codeOf(call)).toBe('SPOOL_ERR_INVALID')
+    }
+    expect(await spool.stats()).toMatchObject({ messages: 0, bodies: 0 })
   })
 
   test('gets nothing of a type that no journal takes', async () => {
