@@ -3,7 +3,7 @@
  * that is to come. A file of the wrong size goes to the beginning: reading twice is safe, skipping is not.
  */
 import { join } from 'node:path'
-import { CHECKPOINT_FILE_ERRORS, JournalFile } from './file.js'
+import { CHECKPOINT_FILE_ERRORS, errnoOf, JournalFile } from './file.js'
 import {
   CHECKPOINT_BYTES,
   decodeCheckpoint,
@@ -12,7 +12,7 @@ import {
 } from './format.js'
 import { listJournal } from './journal-directory.js'
 import { compareLogIds, formatLogId, type LogId, parseLogId } from './log-id.js'
-import { copyAside, replaceFile } from './repair-aside.js'
+import { copyAside, exists, replaceFile } from './repair-aside.js'
 import type { CheckpointChange, SegmentReport } from './repair-report.js'
 import { isLeftAlone, readCheckpointFile } from './repair-shifts.js'
 
@@ -32,9 +32,14 @@ export async function repairCheckpoints(
 ): Promise<CheckpointChange[]> {
   const changes: CheckpointChange[] = []
   for (const name of (await listJournal(dir)).checkpoints) {
-    changes.push(
-      isLeftAlone(name) ? await leaveAlone(dir, name) : await repairOne(dir, name, context),
-    )
+    try {
+      changes.push(
+        isLeftAlone(name) ? await leaveAlone(dir, name) : await repairOne(dir, name, context),
+      )
+    } catch (error) {
+      // A subscriber that was removed since the directory was listed.
+      if (errnoOf(error) !== 'ENOENT' || (await exists(join(dir, name)))) throw error
+    }
   }
   return changes
 }
@@ -59,7 +64,7 @@ async function repairOne(
     const shift = shiftOf(name, context.segments)
     // In a dry run the shift is still to come.
     const at = shift !== undefined && context.dryRun ? shift.to : now
-    const { to, reason } = await place(at, context)
+    const { to, reason } = await place(dir, at, context)
     if (!context.dryRun && (now === null || compareLogIds(now, to) !== 0)) {
       if (now === null) await replace(dir, name, to)
       else {
@@ -87,6 +92,7 @@ async function replace(dir: string, name: string, to: LogId): Promise<void> {
 
 /** Where a checkpoint belongs, by the table of the format's "Repair". */
 async function place(
+  dir: string,
   id: LogId | null,
   { segments, storageLog, recount }: CheckpointContext,
 ): Promise<{ to: LogId; reason: CheckpointChange['reason'] }> {
@@ -95,9 +101,12 @@ async function place(
   if (id.log < earliest) {
     return { to: { log: earliest, marker: 0 }, reason: 'before-the-earliest' }
   }
-  const log = Math.min(id.log, Math.max(storageLog, segments.at(-1)?.log ?? 0))
-  const known = segments.find((segment) => segment.log === log)?.records ?? 0
-  if (id.log === log && id.marker <= known) return { to: id, reason: 'unchanged' }
+  let newest = Math.max(storageLog, segments.at(-1)?.log ?? 0)
+  // Written to meanwhile: a subscriber may be in a segment that was made since.
+  if (id.log > newest) newest = Math.max(newest, (await listJournal(dir)).segments.at(-1) ?? 0)
+  const log = Math.min(id.log, newest)
+  const counted = segments.find((segment) => segment.log === log)?.records ?? 0
+  if (id.log === log && id.marker <= counted) return { to: id, reason: 'unchanged' }
   // A segment that is missing holds nothing: whatever is written to it later has not been read.
   const records = await recount(log)
   if (id.log === log && id.marker <= records) return { to: id, reason: 'unchanged' }

@@ -9,10 +9,10 @@
  */
 import { join } from 'node:path'
 import { JlogError } from './errors.js'
-import { JournalFile, syncDirectory } from './file.js'
+import { errnoOf, JournalFile, syncDirectory } from './file.js'
 import { indexFile, METASTORE_FILE, segmentFile } from './format.js'
 import { listJournal } from './journal-directory.js'
-import { moveAside, removeIfThere } from './repair-aside.js'
+import { exists, moveAside, removeIfThere } from './repair-aside.js'
 import { repairCheckpoints } from './repair-checkpoints.js'
 import { repairMetastore } from './repair-metastore.js'
 import { repairPreCommit } from './repair-pre-commit.js'
@@ -106,16 +106,21 @@ async function repairSegments(
   for (const [i, log] of logs.entries()) {
     signal?.throwIfAborted()
     const progress = (bytes: number) => onProgress?.({ segment: i, segments: logs.length, bytes })
-    reports.push(
-      await repairSegment(dir, log, {
-        hdrMagic: meta.hdrMagic,
-        live: log >= meta.storageLog,
-        dryRun: dryRun ?? false,
-        signal,
-        onProgress: progress,
-        ...(lockTimeout === undefined ? {} : { lockTimeout }),
-      }),
-    )
+    try {
+      reports.push(
+        await repairSegment(dir, log, {
+          hdrMagic: meta.hdrMagic,
+          live: log >= meta.storageLog,
+          dryRun: dryRun ?? false,
+          signal,
+          onProgress: progress,
+          ...(lockTimeout === undefined ? {} : { lockTimeout }),
+        }),
+      )
+    } catch (error) {
+      // Removed since it was listed, because all had read it: there is nothing to repair.
+      if (errnoOf(error) !== 'ENOENT' || (await exists(join(dir, segmentFile(log))))) throw error
+    }
   }
   return reports
 }
