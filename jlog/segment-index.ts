@@ -38,15 +38,22 @@ export type IndexState =
 export class SegmentIndex {
   readonly log: number
   readonly data: JournalFile
+  readonly #hdrMagic: number
   readonly #index: JournalFile
   /** Stands after what earlier calls found and entered; nothing before that is read again. */
   readonly #reader: SegmentReader
   /** Once it is finished, read to its end and closed, it does not change any more. */
   #final: IndexState | null = null
 
-  private constructor(log: number, data: JournalFile, index: JournalFile, reader: SegmentReader) {
+  private constructor(
+    { log, hdrMagic }: { readonly log: number; readonly hdrMagic: number },
+    data: JournalFile,
+    index: JournalFile,
+    reader: SegmentReader,
+  ) {
     this.log = log
     this.data = data
+    this.#hdrMagic = hdrMagic
     this.#index = index
     this.#reader = reader
   }
@@ -70,7 +77,7 @@ export class SegmentIndex {
         errors: INDEX_FILE_ERRORS,
       })
       const start = { log, path: data.path, hdrMagic, position: 0, marker: 1 }
-      return new SegmentIndex(log, data, index, new SegmentReader(data, start, pool))
+      return new SegmentIndex(start, data, index, new SegmentReader(data, start, pool))
     } catch (error) {
       await data.close()
       throw error
@@ -115,13 +122,22 @@ export class SegmentIndex {
   }
 
   /**
-   * Where the record with this marker begins.
+   * Where the record with this marker begins. Another process may be cutting the index back at this moment, to write it anew: under its
+   * lock there is either the entry or, seldom, none, and then the records are counted.
    * @param marker from 1 to the `records` that `resync` found
    */
   async offsetOf(marker: number): Promise<number> {
-    const entry = await this.#index.read((marker - 1) * INDEX_ENTRY_BYTES, INDEX_ENTRY_BYTES)
-    if (entry.length < INDEX_ENTRY_BYTES) return -1
-    return Number(entry.readBigUInt64LE(0))
+    if (marker === 1) return 0
+    const entry = await this.#index.withLock(() =>
+      this.#index.read((marker - 1) * INDEX_ENTRY_BYTES, INDEX_ENTRY_BYTES),
+    )
+    if (entry.length === INDEX_ENTRY_BYTES && !entry.equals(CLOSING_ENTRY))
+      return Number(entry.readBigUInt64LE(0))
+    const place = { position: 0, marker: 1 }
+    const of = { log: this.log, path: this.data.path, hdrMagic: this.#hdrMagic }
+    const reader = new SegmentReader(this.data, { ...of, ...place })
+    await reader.skip(marker - 1, this.data.size())
+    return reader.place.position
   }
 
   async close(): Promise<void> {
@@ -149,9 +165,13 @@ export class SegmentIndex {
     const entries = encodeEntries(batch)
     const position = (batch.marker(0) - 1) * INDEX_ENTRY_BYTES
     const there = await this.#index.read(position, entries.length)
-    if (there.equals(entries)) return
-    // Cut at the first entry that is wrong: nobody may find the rest of a bad index after our good entries.
-    if (there.length > 0) await this.#index.truncate(position)
+    const good = there.length - (there.length % INDEX_ENTRY_BYTES)
+    if (there.equals(entries.subarray(0, there.length)) && good === there.length) {
+      if (good < entries.length) await this.#index.write(entries.subarray(good), position + good)
+      return
+    }
+    // Nobody may find the rest of a bad index after our good entries.
+    await this.#index.truncate(position)
     await this.#index.write(entries, position)
   }
 
