@@ -90,8 +90,8 @@ export function injectionJson(maxRecipients: number) {
       content: Type.Optional(Type.String({ description: 'The message as text; stored as UTF-8.' })),
       content_base64: Type.Optional(
         Type.String({
-          pattern: '^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$',
-          description: 'The message byte for byte; instead of content.',
+          contentEncoding: 'base64',
+          description: 'The message byte for byte (RFC 4648, section 4); instead of content.',
         }),
       ),
       context: Type.Optional(Type.Partial(Context)),
