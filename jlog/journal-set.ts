@@ -50,7 +50,8 @@ export class JournalSet {
   /** Opens the directory, making it where it is not there. */
   static async open(root: string, options: JournalSetOptions = {}): Promise<JournalSet> {
     const path = resolve(root)
-    if ((await mkdir(path, { recursive: true, mode: 0o750 })) !== undefined) await syncDirectory(dirname(path))
+    if ((await mkdir(path, { recursive: true, mode: 0o750 })) !== undefined)
+      await syncDirectory(dirname(path))
     for (const name of await readdir(path)) {
       if (name.startsWith(DELETED_PREFIX)) await rm(join(path, name), { recursive: true })
     }
@@ -92,9 +93,14 @@ export class JournalSet {
    */
   async create(name: string, options: CreateOptions = {}): Promise<void> {
     if (!NAME.test(name)) {
-      throw new JlogError('JLOG_ERR_ILLEGAL_INIT', `not a journal's name: ${JSON.stringify(name)}`, {
-        advice: 'use up to 128 letters, digits, dots, underscores and hyphens, beginning with a letter or digit',
-      })
+      throw new JlogError(
+        'JLOG_ERR_ILLEGAL_INIT',
+        `not a journal's name: ${JSON.stringify(name)}`,
+        {
+          advice:
+            'use up to 128 letters, digits, dots, underscores and hyphens, beginning with a letter or digit',
+        },
+      )
     }
     await createJournal(join(this.root, name), { fileMode: this.#fileMode, ...options })
   }
@@ -149,7 +155,7 @@ export class JournalSet {
 
   /** Counted as a user before anything else can run, so that nobody closes it in between. */
   async #borrow(name: string): Promise<OpenWriter> {
-    if (this.#closed) throw new JlogError('JLOG_ERR_ILLEGAL_WRITE', 'the journals are closed')
+    this.#throwIfClosed()
     const held = this.#writers.get(name)
     if (held !== undefined) {
       const failure = (await held.writer).failure
@@ -159,6 +165,7 @@ export class JournalSet {
       return this.#borrow(name)
     }
     const path = await this.path(name)
+    this.#throwIfClosed()
     const raced = this.#writers.get(name)
     if (raced !== undefined) return this.#touch(name, raced)
     const opening: OpenWriter = { writer: openWriter(path), users: 1 }
@@ -168,6 +175,10 @@ export class JournalSet {
     })
     await this.#closeIdle()
     return opening
+  }
+
+  #throwIfClosed(): void {
+    if (this.#closed) throw new JlogError('JLOG_ERR_ILLEGAL_WRITE', 'the journals are closed')
   }
 
   #touch(name: string, open: OpenWriter): OpenWriter {
@@ -195,8 +206,9 @@ export class JournalSet {
   }
 }
 
-/** ENOSPC and its like come before any byte is acknowledged and go away by themselves. */
+/** A write that found no room: nothing of it was acknowledged, and there may be room later. A sync is never tried again. */
 function isWantOfRoom(error: JlogError): boolean {
-  const code = (error.cause as NodeJS.ErrnoException | undefined)?.code
-  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG'
+  const { code, syscall } = (error.cause ?? {}) as NodeJS.ErrnoException
+  const room = code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG'
+  return room && syscall !== 'fdatasync' && syscall !== 'fsync'
 }
