@@ -3,7 +3,13 @@ import { METASTORE_FILE, PRE_COMMIT_FILE, parseCheckpointFile, parseSegmentFile 
 import type { JournalListing } from './journal-directory.js'
 
 const INDEX = /^([0-9a-f]{8})\.idx$/
-const BESIDE = /\.torn-\d+$|^[0-9a-f]{8}\.(sum|repair|repair-cut|repair-new|repair-sum)$/
+const BESIDE =
+  /^(?!cp\.).+\.torn-\d+$|^torn-cp\..+-\d+$|^[0-9a-f]{8}\.(sum|repair|repair-cut|repair-new|repair-sum)$/
+
+/** Of ours, though not of the format: checksums, what repair put aside, and what one that was interrupted left. */
+export function isKeptBeside(name: string): boolean {
+  return BESIDE.test(name)
+}
 
 /** Gaps between the segments (ascending), as `[first, last]`. */
 export function missingRanges(segments: readonly number[]): [number, number][] {
@@ -30,7 +36,7 @@ export function strayFiles({ names }: JournalListing): string[] {
     .filter((name) => {
       if (name === METASTORE_FILE || name === PRE_COMMIT_FILE) return false
       if (parseSegmentFile(name) !== null || parseCheckpointFile(name) !== null) return false
-      return !INDEX.test(name) && !BESIDE.test(name)
+      return !INDEX.test(name) && !isKeptBeside(name)
     })
     .sort()
 }

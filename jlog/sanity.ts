@@ -6,7 +6,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type ByteOrder, metastoreIn, walkHeaders, wordAt } from './byte-order.js'
-import { checksumFile } from './checksums.js'
 import { JlogError } from './errors.js'
 import { JournalFile } from './file.js'
 import {
@@ -22,6 +21,7 @@ import {
 } from './format.js'
 import { type JournalListing, listJournal } from './journal-directory.js'
 import { hex8, type LogId } from './log-id.js'
+import { isKeptBeside } from './repair-strays.js'
 
 export type SanityProblemKind =
   | 'unexpected-file'
@@ -117,8 +117,8 @@ class SanityCheck {
   #checkName(name: string, segments: readonly number[]): void {
     if (name === METASTORE_FILE || name === PRE_COMMIT_FILE) return
     if (parseSegmentFile(name) !== null || parseCheckpointFile(name) !== null) return
+    if (isKeptBeside(name)) return
     const log = parseSegmentFile(name.slice(0, 8))
-    if (log !== null && name === checksumFile(log)) return
     if (log === null || name.slice(8) !== '.idx') {
       this.#note('unexpected-file', name, 'no file of the journal format')
     } else if (!segments.includes(log)) {
