@@ -46,6 +46,7 @@ export {
 export { type JournalListing, listJournal } from './journal-directory.js'
 export { firstId, lastId, lastStorageLog } from './journal-end.js'
 export { type Appended, JournalSet, type JournalSetOptions } from './journal-set.js'
+export { LineSplitter } from './line-splitter.js'
 export { type FollowOptions, follow } from './live-reader.js'
 export { compareLogIds, formatLogId, type LogId, parseLogId } from './log-id.js'
 export { type Interval, JournalReader, openReader } from './reader.js'
