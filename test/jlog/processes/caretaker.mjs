@@ -1,7 +1,7 @@
 /**
  * Goes round a journal until the file FINISH is there: `clean` removes what nobody needs; `index` brings indexes up to date as
- * a subscriber that comes and goes; `look` asks everything that can be asked.
- * Usage: caretaker.mjs DIR clean|index|look FINISH
+ * a subscriber that comes and goes; `look` asks everything that can be asked; `repair` repairs what needs none.
+ * Usage: caretaker.mjs DIR clean|index|look|repair FINISH
  */
 import { existsSync, writeSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -13,6 +13,7 @@ import {
   lastId,
   openReader,
   removeSubscriber,
+  repairJournal,
 } from '../../../dist/jlog/index.js'
 
 const [dir, task, finish] = process.argv.slice(2)
@@ -38,9 +39,9 @@ async function look() {
   await inspectJournal(dir)
 }
 
-const work = { clean: () => cleanJournal(dir), index, look }[task]
+const work = { clean: () => cleanJournal(dir), index, look, repair: () => repairJournal(dir) }[task]
 while (!existsSync(finish)) {
   await work()
   writeSync(1, '.')
-  await delay(task === 'look' ? 200 : 5)
+  await delay(task === 'look' || task === 'repair' ? 200 : 5)
 }

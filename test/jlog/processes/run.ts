@@ -23,6 +23,8 @@ export interface RunOptions extends Omit<CreateOptions, 'subscribers'> {
   readonly checksums: boolean
   /** Whether segments that all have read may go; otherwise a subscriber that never moves holds them. */
   readonly removing: boolean
+  /** Repair it all the while. */
+  readonly repairing?: boolean
   readonly writers?: number
   readonly subscribers?: number
   readonly seed?: number
@@ -110,7 +112,8 @@ export async function run(scratch: string, options: RunOptions): Promise<RunRepo
       mortal: true,
       command: (_, said) => node('follower.mjs', dir, finish, lastSeen(said)),
     })
-    for (const task of ['clean', 'index', 'look']) {
+    const caretakers = ['clean', 'index', 'look', ...(options.repairing ? ['repair'] : [])]
+    for (const task of caretakers) {
       fleet.start({
         name: task,
         mortal: true,
@@ -131,7 +134,7 @@ export async function run(scratch: string, options: RunOptions): Promise<RunRepo
     await (await openWriter(dir, { checksums })).close()
     const final = await lastId(dir)
     await writeFile(finish, `${final.log} ${final.marker}`)
-    await fleet.ended([...subscribers, 'follower', 'clean', 'index', 'look'], PATIENCE_MS)
+    await fleet.ended([...subscribers, 'follower', ...caretakers], PATIENCE_MS)
     return await judge(fleet, dir, { writers, subscribers, removing })
   } catch (error) {
     throw new Error(`${(error as Error).message}; seed ${seed}; ${fleet.failures.join('; ')}`)
