@@ -7,6 +7,8 @@ export const SPOOL_ERROR_CODES = [
   'SPOOL_ERR_INVALID',
   /** A body over the limit. */
   'SPOOL_ERR_TOO_LARGE',
+  /** A key that is to be set is there already. */
+  'SPOOL_ERR_EXISTS',
   /** The version asked for is not the version that stands. */
   'SPOOL_ERR_VERSION',
   /** Another process owns the spool; `pid` says which. */
@@ -17,6 +19,8 @@ export const SPOOL_ERROR_CODES = [
   'SPOOL_ERR_READ_ONLY',
   /** What stands on disk contradicts itself. */
   'SPOOL_ERR_CORRUPT',
+  /** The same long operation is under way already. */
+  'SPOOL_ERR_BUSY',
   'SPOOL_ERR_CLOSED',
   /** The caller's signal fired, or its source broke off. */
   'SPOOL_ERR_ABORTED',

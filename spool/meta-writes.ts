@@ -5,8 +5,7 @@
  */
 import type { Committer, Transaction } from './committer.js'
 import { decodeMeta, encodeMeta, type MessageRecord, pairs, queueRow, unpairs } from './layout.js'
-import type { CheckedPatch } from './validate.js'
-import { checkContext } from './validate.js'
+import { type CheckedPatch, CONTEXT_LIMITS, type ContextLimits, checkContext } from './validate.js'
 
 const SYNC_DELAY_MS = 500
 /** Beyond so many the next commit is not waited for. */
@@ -121,7 +120,11 @@ export class MetaWrites {
 }
 
 /** The record after the patch, one version on. Throws SPOOL_ERR_INVALID for a context that grew too large. */
-export function applyPatch(record: MessageRecord, patch: CheckedPatch): MessageRecord {
+export function applyPatch(
+  record: MessageRecord,
+  patch: CheckedPatch,
+  limits: ContextLimits = CONTEXT_LIMITS,
+): MessageRecord {
   const { nextAttempt, retries, retention, bindingGroup, binding, context } = patch
   const next = {
     ...record,
@@ -140,7 +143,7 @@ export function applyPatch(record: MessageRecord, patch: CheckedPatch): MessageR
       conn: merge(unpairs(record.conn), context.conn),
       mess: merge(unpairs(record.mess), context.mess),
     }
-    checkContext(merged)
+    checkContext(merged, limits)
     next.conn = pairs(merged.conn)
     next.mess = pairs(merged.mess)
   }

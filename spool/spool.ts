@@ -1,6 +1,7 @@
 /** The spool's face: messages in, messages out, each acknowledged only once a power cut could not take it. */
 import { Bodies } from './bodies.js'
 import { Committer, type Transaction } from './committer.js'
+import { ContextDictionary, type DictionaryName } from './context.js'
 import { invalid, SpoolError } from './errors.js'
 import type { EventOptions } from './events.js'
 import {
@@ -35,7 +36,7 @@ import { OutboxStore } from './outbox-store.js'
 import { type Ownership, own } from './owner.js'
 import { Store } from './store.js'
 import { refCount, Storing } from './swap-out.js'
-import { isCount, validatePatch } from './validate.js'
+import { CONTEXT_LIMITS, type ContextLimits, isCount, validatePatch } from './validate.js'
 
 const DEFAULT_MODE = 0o640
 const DEFAULT_LARGE = 256 * 1024
@@ -55,6 +56,8 @@ export interface SpoolOptions {
   maxMessageSize?: number | undefined
   /** Address space reserved for the store's file, in bytes; the file may outgrow it. */
   mapSize?: number | undefined
+  /** Of the dictionaries of a message; keys of 255 bytes and 64 KiB in all when not given. */
+  contextLimits?: ContextLimits | undefined
   /** No events are logged when not given. */
   events?: EventOptions | undefined
 }
@@ -92,6 +95,7 @@ export class Spool {
   readonly #store: Store
   readonly #owner: Ownership | null
   readonly #events: EventOptions | undefined
+  readonly #contextLimits: ContextLimits
   readonly #ids = new IdGenerator()
   readonly #outbox: OutboxStore
   readonly #metas: MetaWrites
@@ -104,6 +108,7 @@ export class Spool {
     this.#store = store
     this.#owner = owner
     this.#events = options.events
+    this.#contextLimits = options.contextLimits ?? CONTEXT_LIMITS
     this.nodeName = options.nodeName ?? process.env.EC_NODE_NAME ?? 'default'
     const { counters, lastId } = readCounters(store)
     if (lastId !== undefined) this.#ids.startAfter(lastId)
@@ -151,7 +156,7 @@ export class Spool {
   /** Stores a message, one for each recipient, with its log records. Answers when all of it is durable. */
   async swapOut(message: NewMessage): Promise<SwapOutResult> {
     this.#writable()
-    const storing = new Storing(this.#bodies, this.#ids, this.#events)
+    const storing = new Storing(this.#bodies, this.#ids, this.#events, this.#contextLimits)
     if (!storing.addAtOnce(message)) await this.#prepare(storing, [message])
     await this.#commit(storing)
     return storing.results[0] as SwapOutResult
@@ -162,7 +167,7 @@ export class Spool {
     this.#writable()
     if (!Array.isArray(messages)) throw invalid('messages', 'not a list')
     if (messages.length === 0) return []
-    const storing = new Storing(this.#bodies, this.#ids, this.#events)
+    const storing = new Storing(this.#bodies, this.#ids, this.#events, this.#contextLimits)
     await this.#prepare(storing, messages)
     await this.#commit(storing)
     return storing.results
@@ -204,15 +209,36 @@ export class Spool {
   async swapOutMeta(
     id: string,
     patch: MetaPatch,
-    { force = true, ifVersion }: SwapOutMetaOptions = {},
+    options: SwapOutMetaOptions = {},
+  ): Promise<SwapOutMetaResult> {
+    const checked = validatePatch(patch)
+    return this.#update(id, (record) => applyPatch(record, checked, this.#contextLimits), options)
+  }
+
+  /** One of the message's dictionaries, key by key. Throws SPOOL_ERR_INVALID. */
+  context(id: string, dictionary: DictionaryName): ContextDictionary {
+    const key = parseId(id)
+    const access = {
+      id,
+      limits: this.#contextLimits,
+      record: () => this.#record(key, id),
+      update: (change: (record: MessageRecord) => MessageRecord, options: SwapOutMetaOptions) =>
+        this.#update(id, change, options),
+    }
+    return new ContextDictionary(access, dictionary)
+  }
+
+  async #update(
+    id: string,
+    change: (record: MessageRecord) => MessageRecord,
+    { force = true, ifVersion }: SwapOutMetaOptions,
   ): Promise<SwapOutMetaResult> {
     const key = parseId(id)
-    const checked = validatePatch(patch)
     this.#writable()
     if (!force && !this.#metas.isBusy(key)) {
       const record = this.#record(key, id)
       checkVersion(record, id, ifVersion)
-      const next = applyPatch(record, checked)
+      const next = change(record)
       this.#metas.defer(key, next)
       return { result: 'partial', meta: metaOf(key, next) }
     }
@@ -221,7 +247,7 @@ export class Spool {
         const record = this.#metas.current(tx, key)
         if (record === undefined) throw notFound(id)
         checkVersion(record, id, ifVersion)
-        const next = applyPatch(record, checked)
+        const next = change(record)
         this.#metas.write(tx, key, next)
         return next
       }, 512)

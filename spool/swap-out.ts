@@ -6,7 +6,7 @@ import { type EventOptions, formatEvent } from './events.js'
 import { encodeMeta, type MessageRecord, pairs, queueRow } from './layout.js'
 import type { NewMessage, SwapOutResult } from './message.js'
 import { formatId, type IdGenerator } from './message-id.js'
-import { checkJournal, type Envelope, validateMessage } from './validate.js'
+import { type ContextLimits, checkJournal, type Envelope, validateMessage } from './validate.js'
 
 interface Row {
   readonly id: Buffer
@@ -33,9 +33,16 @@ export class Storing {
   readonly #events: EventOptions | undefined
   readonly #journal: string | null
   readonly #now = Date.now()
+  readonly #limits: ContextLimits | undefined
   #weight = 0
 
-  constructor(bodies: Bodies, ids: IdGenerator, events: EventOptions | undefined) {
+  constructor(
+    bodies: Bodies,
+    ids: IdGenerator,
+    events: EventOptions | undefined,
+    limits?: ContextLimits,
+  ) {
+    this.#limits = limits
     this.#store = bodies
     this.#ids = ids
     this.#events = events
@@ -50,7 +57,7 @@ export class Storing {
 
   /** Throws SPOOL_ERR_INVALID; then nothing is to be stored, and `giveUp` lets go of the bodies. */
   async add(message: NewMessage): Promise<void> {
-    const envelope = validateMessage(message)
+    const envelope = validateMessage(message, this.#limits)
     const given = message.body
     if (given instanceof Staged) this.#add(envelope, given, false)
     else if (!(given instanceof Uint8Array))
@@ -62,7 +69,7 @@ export class Storing {
   addAtOnce(message: NewMessage): boolean {
     const given = message?.body
     if (!(given instanceof Uint8Array) || !this.#store.isSmall(given)) return false
-    this.#add(validateMessage(message), this.#store.inMemory(given), true)
+    this.#add(validateMessage(message, this.#limits), this.#store.inMemory(given), true)
     return true
   }
 

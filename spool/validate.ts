@@ -6,8 +6,6 @@ import type { MessageContext, MetaPatch, NewMessage } from './message.js'
 const MAX_ADDRESS_BYTES = 1024
 const MAX_NAME_BYTES = 255
 const MAX_RECIPIENTS = 50_000
-const MAX_CONTEXT_KEY_BYTES = 255
-const MAX_CONTEXT_BYTES = 64 * 1024
 /** The range of an ISO date with a year of four digits. */
 const MAX_TIME = 253_402_300_799_999
 const MAX_RETENTION = 10 * 366 * 86_400
@@ -16,6 +14,16 @@ const MAX_RETENTION = 10 * 366 * 86_400
 const CONTROL = /[\u0000-\u001f\u007f]/
 /** A surrogate without its other half has no UTF-8. */
 const LONE_SURROGATE = /\p{Surrogate}/u
+
+/** Bounds of a message's dictionaries, in bytes of UTF-8. */
+export interface ContextLimits {
+  /** Of a key. */
+  readonly keyBytes: number
+  /** Of all keys and values of both dictionaries. */
+  readonly bytes: number
+}
+
+export const CONTEXT_LIMITS: ContextLimits = { keyBytes: 255, bytes: 64 * 1024 }
 
 /** A new message with its defaults filled in. */
 export interface Envelope {
@@ -34,7 +42,10 @@ export interface Envelope {
 }
 
 /** Throws SPOOL_ERR_INVALID. */
-export function validateMessage(message: NewMessage): Envelope {
+export function validateMessage(
+  message: NewMessage,
+  limits: ContextLimits = CONTEXT_LIMITS,
+): Envelope {
   if (typeof message !== 'object' || message === null) throw invalid('message', 'not an object')
   const { mailfrom, rcptto } = message
   checkAddress('mailfrom', mailfrom)
@@ -57,10 +68,10 @@ export function validateMessage(message: NewMessage): Envelope {
     nextAttempt: nextAttempt === undefined ? undefined : time('nextAttempt', nextAttempt),
     retention: retention === undefined ? null : checkRetention(retention),
     peer: name('peer', message.peer, 'unknown'),
-    context: checkContext({
-      conn: message.context?.conn ?? {},
-      mess: message.context?.mess ?? {},
-    }),
+    context: checkContext(
+      { conn: message.context?.conn ?? {}, mess: message.context?.mess ?? {} },
+      limits,
+    ),
   }
 }
 
@@ -102,7 +113,10 @@ export function validatePatch(patch: MetaPatch): CheckedPatch {
 }
 
 /** Both dictionaries: strings only, and bounded together. */
-export function checkContext(context: MessageContext): MessageContext {
+export function checkContext(
+  context: MessageContext,
+  limits: ContextLimits = CONTEXT_LIMITS,
+): MessageContext {
   let bytes = 0
   for (const dictionary of ['conn', 'mess'] as const) {
     const entries = context[dictionary]
@@ -113,8 +127,8 @@ export function checkContext(context: MessageContext): MessageContext {
     for (const [key, value] of Object.entries(entries)) {
       if (key === '') throw invalid(field, 'an empty key')
       const keyBytes = Buffer.byteLength(key)
-      if (keyBytes > MAX_CONTEXT_KEY_BYTES) {
-        throw invalid(field, `a key over ${MAX_CONTEXT_KEY_BYTES} bytes`)
+      if (keyBytes > limits.keyBytes) {
+        throw invalid(field, `a key over ${limits.keyBytes} bytes`)
       }
       if (typeof value !== 'string') throw invalid(`${field}.${key}`, 'not a string')
       if (LONE_SURROGATE.test(key) || LONE_SURROGATE.test(value)) {
@@ -123,7 +137,7 @@ export function checkContext(context: MessageContext): MessageContext {
       bytes += keyBytes + Buffer.byteLength(value)
     }
   }
-  if (bytes > MAX_CONTEXT_BYTES) throw invalid('context', `over ${MAX_CONTEXT_BYTES} bytes`)
+  if (bytes > limits.bytes) throw invalid('context', `over ${limits.bytes} bytes`)
   return context
 }
 

@@ -60,6 +60,18 @@ export const ConfigSchema = Type.Object(
           default: 2048 * MiB,
           description: 'A larger message is refused (413), in bytes.',
         }),
+        context_key_bytes: Type.Integer({
+          minimum: 1,
+          maximum: 320,
+          default: 255,
+          description: "Longest key of a message's dictionaries, in bytes of UTF-8.",
+        }),
+        context_bytes: Type.Integer({
+          minimum: 0,
+          maximum: 16 * MiB,
+          default: 64 * 1024,
+          description: 'Both dictionaries of a message, keys and values, in bytes of UTF-8.',
+        }),
       },
       strict,
     ),

@@ -51,6 +51,10 @@ export class Service {
       nodeName: config.spool.node_name,
       largeMessageThreshold: config.spool.large_message_threshold,
       maxMessageSize: config.spool.max_message_size,
+      contextLimits: {
+        keyBytes: config.spool.context_key_bytes,
+        bytes: config.spool.context_bytes,
+      },
       events: { format: config.events.format, journalOf: () => config.events.journal },
     })
     const undo: (() => Promise<unknown>)[] = [() => spool.close()]
