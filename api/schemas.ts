@@ -1,5 +1,6 @@
 /** The shapes that requests and answers share; validation, serialisation, types and the OpenAPI document come from here. */
 import Type, { type Static, type TSchema } from 'typebox'
+import { JOB_STATES } from '../spool/index.js'
 import type { Problem } from './problem.js'
 
 export const MESSAGE_TYPE = 'message/rfc822'
@@ -13,7 +14,7 @@ export const TimeInput = Type.Union([
   Type.String({ format: 'date-time', description: 'RFC 3339' }),
 ])
 
-const Dictionary = Type.Record(Type.String(), Type.String())
+export const Dictionary = Type.Record(Type.String(), Type.String())
 export const Context = Type.Object({ conn: Dictionary, mess: Dictionary })
 
 export const MessageId = Type.String({
@@ -135,6 +136,27 @@ export const SpoolState = Type.Object({
   }),
 })
 
+export const JobSchema = Type.Object(
+  {
+    id: Type.String(),
+    kind: Type.String({ description: 'What it does.', examples: ['spool_check'] }),
+    state: Type.Enum([...JOB_STATES]),
+    started: Time,
+    ended: Type.Union([Time, Type.Null()]),
+    progress: Type.Union([
+      Type.Object({
+        phase: Type.String(),
+        done: Type.Integer(),
+        total: Type.Union([Type.Integer(), Type.Null()]),
+      }),
+      Type.Null(),
+    ]),
+    result: Type.Any({ description: 'Its report once it is done; null until then.' }),
+    error: Type.Union([Type.Object({ code: Type.String(), message: Type.String() }), Type.Null()]),
+  },
+  { $id: 'Job', title: 'Job' },
+)
+
 export const IdParams = Type.Object({ id: Type.String() })
 export const JournalParams = Type.Object({ name: Type.String() })
 export const SubscriberParams = Type.Object({ name: Type.String(), sub: Type.String() })
@@ -203,6 +225,7 @@ export const Empty = Type.Null({ description: 'No content' })
 // References, so that the document and the serialiser know each shape once.
 export const MetaRef = Type.Unsafe<Static<typeof Meta>>({ $ref: 'Meta#' })
 export const JournalRef = Type.Unsafe<Static<typeof Journal>>({ $ref: 'Journal#' })
+export const JobRef = Type.Unsafe<Static<typeof JobSchema>>({ $ref: 'Job#' })
 const ProblemRef = Type.Unsafe<Static<typeof Problem>>({ $ref: 'Problem#' })
 
 /** The error answers of a route, for the document. */

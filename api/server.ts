@@ -10,16 +10,19 @@ import Fastify, {
   type FastifyPluginAsync,
   LogController,
 } from 'fastify'
+import { Jobs } from '../spool/index.js'
 import { type BodyParserOptions, bodyParsers } from './plugins/body-parsers.js'
 import { handleClientError, handleError, handleNotFound, Problem } from './problem.js'
+import { contextRoutes } from './routes/context.js'
 import { healthRoutes } from './routes/health.js'
+import { jobRoutes } from './routes/jobs.js'
 import { journalRoutes } from './routes/journals.js'
 import { contentRoutes } from './routes/message-content.js'
 import { messageRoutes } from './routes/messages.js'
 import { spoolRoutes } from './routes/spool.js'
 import { subscriberRoutes } from './routes/subscribers.js'
 import { tailRoutes } from './routes/tail.js'
-import { Journal, Meta } from './schemas.js'
+import { JobSchema, Journal, Meta } from './schemas.js'
 import type { JournalStore, MessageStore } from './stores.js'
 import { TailHubs } from './tail-hub.js'
 import { compileValidator } from './validation.js'
@@ -50,6 +53,8 @@ export interface ApiOptions {
 /** What every route file gets. */
 export interface RouteOptions extends ApiOptions {
   readonly tails: TailHubs
+  /** Cancelled when the server closes, before the stores below it do. */
+  readonly jobs: Jobs
 }
 
 /** Longest name of a subscriber, percent-encoded: its file name is twice the bytes and must fit 255. */
@@ -73,7 +78,7 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
   app.setValidatorCompiler(compileValidator)
   app.setErrorHandler(handleError)
   app.setNotFoundHandler(handleNotFound)
-  for (const schema of [Problem, Meta, Journal]) app.addSchema(schema)
+  for (const schema of [Problem, Meta, Journal, JobSchema]) app.addSchema(schema)
 
   await app.register(swagger, {
     openapi: {
@@ -94,7 +99,9 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
 
   const tails = new TailHubs(limits.maxTails)
   app.addHook('preClose', async () => tails.close())
-  const routes: RouteOptions = { ...options, tails }
+  const jobs = new Jobs()
+  app.addHook('preClose', () => jobs.close())
+  const routes: RouteOptions = { ...options, tails, jobs }
   await app.register(healthRoutes, routes)
   await app.register(v1Routes, { prefix: '/v1', routes })
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
@@ -105,10 +112,12 @@ const v1Routes: FastifyPluginAsync<{ routes: RouteOptions }> = async (v1, { rout
   for (const plugin of [
     messageRoutes,
     contentRoutes,
+    contextRoutes,
     spoolRoutes,
     journalRoutes,
     subscriberRoutes,
     tailRoutes,
+    jobRoutes,
   ]) {
     await v1.register(plugin, routes)
   }
