@@ -8,7 +8,15 @@ import type { Spool } from '../spool/index.js'
 /** Messages: durable when a call resolves. */
 export type MessageStore = Pick<
   Spool,
-  'stageBody' | 'swapOut' | 'swapIn' | 'meta' | 'swapOutMeta' | 'swapRemove' | 'list' | 'stats'
+  | 'stageBody'
+  | 'swapOut'
+  | 'swapIn'
+  | 'meta'
+  | 'swapOutMeta'
+  | 'swapRemove'
+  | 'context'
+  | 'list'
+  | 'stats'
 >
 
 /** Journals by name. */

@@ -5,6 +5,7 @@ import Type, { type Static } from 'typebox'
 import { MESSAGE_STATES, type NewMessage } from '../../spool/index.js'
 import { readSmallBody } from '../body.js'
 import { metaToJson, parseTime, patchFromJson } from '../message-json.js'
+import { parseIfMatch } from '../negotiation.js'
 import { HttpError } from '../problem.js'
 import {
   Empty,
@@ -279,16 +280,4 @@ async function storeOrDiscard({ spool }: RouteOptions, message: NewMessage) {
     if (!(message.body instanceof Uint8Array)) await message.body.discard()
     throw error
   }
-}
-
-function parseIfMatch(header: string | undefined): number | undefined {
-  if (header === undefined || header === '*') return undefined
-  const match = /^"?(\d+)"?$/.exec(header)
-  if (!match)
-    throw new HttpError(
-      400,
-      'INVALID_IF_MATCH',
-      'headers.if-match: give the version in quotes, as the ETag has it',
-    )
-  return Number(match[1])
 }
