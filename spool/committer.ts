@@ -14,7 +14,13 @@ import { CHUNK_BYTES, type Counters } from './layout.js'
 import type { DatabaseName, Store } from './store.js'
 
 /** Databases whose rows are read, changed and written back within a transaction. */
-const TRACKED: ReadonlySet<DatabaseName> = new Set(['messages', 'refs', 'staged', 'state'])
+const TRACKED: ReadonlySet<DatabaseName> = new Set([
+  'messages',
+  'refs',
+  'staged',
+  'leases',
+  'state',
+])
 
 /** Enough work for the writing thread to start on when it is idle; the rest is prepared meanwhile. */
 const START_WEIGHT = 512 * 1024

@@ -1,12 +1,17 @@
 /**
  * How the spool lies in LMDB: the one place that knows its bytes. Integers are big-endian, so that keys
- * sort by number. Seven databases:
+ * sort by number. The databases:
  *
  *     messages  id (16)                                → meta record: fixed header, then msgpack
  *     chunks    body id (16), n (4)                    → up to 16,000 bytes of the body
  *     refs      body id (16)                           → messages that share the body (4); no row means one
  *     staged    body id (16)                           → a body without message: being taken in, or to be deleted
- *     queue     due (6) id (16)                        → binding 0 domain; the index by due time
+ *     queue     due (6) id (16)                        → binding 0 domain; the index by due time, a leased
+ *                                                        message standing where its lease ends
+ *     lanes     a lane, due (6) id (16)                → ''; the index by binding and domain (lanes.ts)
+ *     lanelog   n (8)                                  → changes of the queue that `lanes` does not have yet
+ *     leases    token (16), or until (6) token (16)    → a claim's messages, or ''; the index of their ends
+ *     expiry    time (6) id (16)                       → ''; messages with a retention of their own
  *     outbox    journal 0 first seq (8)                → the log records of one commit, packed
  *     state     a name                                 → counters, and a row for each journal
  *
@@ -20,11 +25,12 @@ import { MESSAGE_STATES, type MessageMeta, type MessageState } from './message.j
 import { formatId, ID_BYTES } from './message-id.js'
 
 export const CHUNK_BYTES = 16_000
-export const FORMAT_VERSION = 1
+export const FORMAT_VERSION = 2
 
-const META_VERSION = 1
-/** version (1), state (1), size (6), body id (16), sha256 (32) */
-const HEADER_BYTES = 56
+const META_VERSION = 2
+/** version (1), state (1), size (6), body id (16), sha256 (32), end of its own retention (6) or 0 */
+const HEADER_BYTES = 62
+const EXPIRES_AT = 56
 const DUE_BYTES = 6
 /** Sorts after every time: not scheduled. */
 const NEVER = 2 ** 48 - 1
@@ -51,6 +57,16 @@ export interface MessageRecord {
   /** Keys and values in turn, in key order. */
   readonly conn: readonly string[]
   readonly mess: readonly string[]
+  /** Of a message in state `leased`. */
+  readonly lease: Lease | null
+}
+
+export interface Lease {
+  readonly token: Buffer
+  /** When it ends, milliseconds since the epoch. */
+  readonly until: number
+  /** The message is to be removed when the lease lets go. */
+  readonly unlink: boolean
 }
 
 export interface BodyRef {
@@ -95,6 +111,9 @@ export function encodeMeta(record: MessageRecord): Buffer {
     record.peer,
     record.conn,
     record.mess,
+    record.lease === null
+      ? null
+      : ([record.lease.token, record.lease.until, record.lease.unlink] satisfies LeaseFields),
   ])
   const bytes = cut(HEADER_BYTES + rest.length)
   bytes[0] = META_VERSION
@@ -102,9 +121,26 @@ export function encodeMeta(record: MessageRecord): Buffer {
   bytes.writeUIntBE(record.size, 2, 6)
   bytes.set(record.body, 8)
   bytes.set(record.sha256, 24)
+  bytes.writeUIntBE(ownExpiry(record) ?? 0, EXPIRES_AT, 6)
   bytes.set(rest, HEADER_BYTES)
   return bytes
 }
+
+/** When a message's own retention ends; null when it has none of its own. */
+export function ownExpiry({
+  created,
+  retention,
+}: Pick<MessageRecord, 'created' | 'retention'>): number | null {
+  return retention === null ? null : Math.min(created + retention * 1000, NEVER)
+}
+
+/** As `ownExpiry`, read from the header alone; null also for what is no meta record. */
+export function decodeExpiry(bytes: Buffer): number | null {
+  if (bytes.length < HEADER_BYTES || bytes[0] !== META_VERSION) return null
+  return bytes.readUIntBE(EXPIRES_AT, 6) || null
+}
+
+type LeaseFields = [token: Buffer, until: number, unlink: boolean]
 
 type MetaFields = [
   mailfrom: string,
@@ -122,6 +158,7 @@ type MetaFields = [
   peer: string,
   conn: string[],
   mess: string[],
+  lease: LeaseFields | null,
 ]
 
 /** Throws SPOOL_ERR_CORRUPT for what is no meta record. */
@@ -134,7 +171,7 @@ export function decodeMeta(id: Buffer, bytes: Buffer): MessageRecord {
     throw corruptMeta(id, cause)
   }
   const state = MESSAGE_STATES[bytes[1] as number]
-  if (!Array.isArray(fields) || fields.length < 15 || state === undefined) throw corruptMeta(id)
+  if (!Array.isArray(fields) || fields.length < 16 || state === undefined) throw corruptMeta(id)
   return {
     state,
     size,
@@ -155,6 +192,11 @@ export function decodeMeta(id: Buffer, bytes: Buffer): MessageRecord {
     peer: fields[12],
     conn: fields[13],
     mess: fields[14],
+    lease: fields[15] && {
+      token: Buffer.from(fields[15][0]),
+      until: fields[15][1],
+      unlink: fields[15][2],
+    },
   }
 }
 
@@ -256,9 +298,10 @@ export function splitQueueKey(key: Buffer): { due: number | null; id: Buffer } {
   return { due: due === NEVER ? null : due, id: key.subarray(DUE_BYTES) }
 }
 
+/** A leased message stands where its lease ends: then it is due again by itself. */
 export function queueRow(id: Buffer, record: MessageRecord): { key: Buffer; value: Buffer } {
   return {
-    key: queueKey(record.nextAttempt, id),
+    key: queueKey(record.lease === null ? record.nextAttempt : record.lease.until, id),
     value: queueValue(record.binding, domainOf(record.rcptto)),
   }
 }

@@ -4,7 +4,13 @@
  */
 import { mkdir, open as openFile, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { type Database, open, type RootDatabase, type RootDatabaseOptionsWithPath } from 'lmdb'
+import {
+  type Database,
+  open,
+  type RootDatabase,
+  type RootDatabaseOptionsWithPath,
+  type Transaction,
+} from 'lmdb'
 import { SpoolError } from './errors.js'
 import { FORMAT_VERSION, pack, STATE_FORMAT, unpack } from './layout.js'
 
@@ -14,6 +20,10 @@ export const DATABASES = [
   'refs',
   'staged',
   'queue',
+  'lanes',
+  'lanelog',
+  'leases',
+  'expiry',
   'outbox',
   'state',
 ] as const
@@ -55,6 +65,7 @@ export class Store {
   readonly #options: StoreOptions
   #environment: Environment | undefined
   #touched = 0
+  #reads = 0
   #closed = false
 
   /** Throws SPOOL_ERR_OPEN. */
@@ -127,7 +138,29 @@ export class Store {
   }
 
   get wantsRemap(): boolean {
-    return this.#touched >= REMAP_BYTES && !this.#closed
+    return this.#touched >= REMAP_BYTES && !this.#closed && this.#reads === 0
+  }
+
+  /** A consistent read, to be ended with `endRead` before the store is closed; the map stays meanwhile. */
+  beginRead(): Transaction {
+    const transaction = this.#open.root.useReadTransaction()
+    this.#reads++
+    return transaction
+  }
+
+  endRead(transaction: Transaction): void {
+    this.#reads--
+    transaction.done()
+  }
+
+  /** Copies the store as of now into a directory that exists, beside whatever is written. */
+  async copyTo(directory: string): Promise<void> {
+    this.#reads++
+    try {
+      await this.#open.root.backup(directory, true)
+    } finally {
+      this.#reads--
+    }
   }
 
   /** Unmaps and maps the file again. Only while no write is under way; takes about a millisecond. */
@@ -188,7 +221,7 @@ function openEnvironment({ path, readOnly, mode, mapSize }: StoreOptions): Envir
     noSubdir: false,
     encoding: 'binary',
     keyEncoding: 'binary',
-    maxDbs: 16,
+    maxDbs: 32,
     mapSizes: mapSize === undefined ? MAP_SIZES : [mapSize],
     permissionsMode: mode,
   })

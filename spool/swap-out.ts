@@ -124,6 +124,7 @@ export class Storing {
       peer: envelope.peer,
       conn: pairs(envelope.context.conn),
       mess: pairs(envelope.context.mess),
+      lease: null,
     }
     const texts: string[] = []
     for (const [i, rcptto] of envelope.rcptto.entries()) {
