@@ -4,8 +4,11 @@
  * batch; sleeps until the directory changes. A segment that a cleaner took away before it was read is passed over.
  */
 import { fstatSync } from 'node:fs'
+import { onAbort } from './abort.js'
+import { readConfirmed, type SkippedRange } from './confirmed-records.js'
 import { DirectoryWatch } from './directory-watch.js'
 import { JlogError } from './errors.js'
+import { passOver } from './index-seek.js'
 import { firstSegmentFrom, listJournal } from './journal-directory.js'
 import type { LogId } from './log-id.js'
 import type { BatchLimits, RecordBatch } from './record-batch.js'
@@ -18,22 +21,24 @@ export interface FollowOptions extends BatchLimits {
   readonly from: 'begin' | 'end' | LogId
   /** Ends the iteration, also while it waits. */
   readonly signal?: AbortSignal
+  /** As for `readRecords`: what to do about damage in a finished segment. Default: `throw`. */
+  readonly onDamage?: 'throw' | 'skip'
+  /** Told of each range that was skipped. */
+  readonly onSkipped?: (skipped: SkippedRange) => void
 }
 
 /**
  * The records of a journal, also those still to come. Ends when `signal` aborts or the iterator's `return` is called (also while a
  * `next` is waiting); holds one file descriptor and a share of one watcher until then.
  * @throws JlogError from `next`: JLOG_ERR_OPEN, JLOG_ERR_NOTDIR, JLOG_ERR_META_OPEN (no journal, also when it is
- * removed meanwhile); JLOG_ERR_FILE_CORRUPT when a finished segment is damaged
+ * removed meanwhile); JLOG_ERR_FILE_CORRUPT when a finished segment is damaged, unless damage is to be skipped
  */
 export function follow(dir: string, options: FollowOptions): AsyncIterableIterator<RecordBatch> {
   const stop = new AbortController()
   const abort = () => stop.abort()
   if (options.signal?.aborted) abort()
-  options.signal?.addEventListener('abort', abort, { once: true })
-  const batches = new LiveReader(dir, options, stop.signal).batches(() =>
-    options.signal?.removeEventListener('abort', abort),
-  )
+  const forget = options.signal && onAbort(options.signal, abort)
+  const batches = new LiveReader(dir, options, stop.signal).batches(() => forget?.())
   return {
     next: () => batches.next(),
     return: () => {
@@ -58,6 +63,8 @@ class LiveReader {
   #stop: WalkStop = 'end'
   /** The next segment to look for, once `#segment` is done with. */
   #wanted = 0
+  /** What there is to be had of the open segment, which is finished and damaged. */
+  #confirmed: AsyncGenerator<RecordBatch, void, undefined> | null = null
 
   constructor(dir: string, options: FollowOptions, signal: AbortSignal) {
     this.#dir = dir
@@ -86,13 +93,18 @@ class LiveReader {
         if (woken === 'poll' || watch.names !== names || log === undefined || log !== newest) {
           names = watch.names
           newest = log
-          if (await this.#advance()) continue
+          if (await this.#advance()) {
+            // There may be more of this segment, and then the next one is to be looked for again.
+            newest = undefined
+            continue
+          }
         }
         woken = await watch.changed(this.#signal)
       }
     } finally {
       ended()
       watch.close()
+      await this.#confirmed?.return()
       await this.#segment?.close()
     }
   }
@@ -112,16 +124,17 @@ class LiveReader {
     if (segment === null) return
     this.#segment = segment
     const passed = from === 'end' ? Number.POSITIVE_INFINITY : from.marker
-    await segment.reader.skip(passed, segment.file.size())
+    await passOver(this.#dir, segment, passed, segment.file.size())
   }
 
   /** Records of the open segment that are complete by now. */
   async #read(): Promise<RecordBatch | null> {
     if (this.#segment === null) return null
+    if (this.#confirmed !== null) return (await this.#confirmed.next()).value ?? null
     const { reader, file } = this.#segment
     this.#size = file.size()
+    if (reader.place.position > this.#size) await this.#goBack(this.#size)
     const { position } = reader.place
-    if (position > this.#size) throw this.#shrunk()
     this.#stop = 'end'
     if (position === this.#size) return null
     const step = await reader.next(this.#size, this.#options)
@@ -139,12 +152,22 @@ class LiveReader {
       this.#assertStillThere(segments)
       return false
     }
-    // Nobody appends to it once the next one exists: its size, taken after that, is its last.
-    if (file.size() !== this.#size) return true
-    const { position } = reader.place
-    if (this.#stop !== 'end' || position !== this.#size) {
-      throw corruptSegment(file.path, reader.log, position, this.#stop)
+    if (this.#confirmed === null) {
+      // Nobody appends to it once the next one exists: its size, taken after that, is its last.
+      if (file.size() !== this.#size) return true
+      const { position } = reader.place
+      if (this.#stop !== 'end' || position !== this.#size) {
+        if (this.#options.onDamage !== 'skip')
+          throw corruptSegment(file.path, reader.log, position, this.#stop)
+        this.#confirmed = readConfirmed(this.#dir, this.#segment, this.#size, {
+          newest: false,
+          limits: () => this.#options,
+          onSkipped: (range) => this.#options.onSkipped?.(range),
+        })
+        return true
+      }
     }
+    this.#confirmed = null
     await this.#segment.close()
     this.#segment = null
     this.#wanted = next
@@ -174,17 +197,13 @@ class LiveReader {
     )
   }
 
-  #shrunk(): JlogError {
-    const { reader, file } = this.#segment!
-    return new JlogError(
-      'JLOG_ERR_FILE_CORRUPT',
-      'the segment is shorter than what was read of it',
-      {
-        file: file.path,
-        segment: reader.log,
-        offset: this.#size,
-        advice: 'it was cut back, perhaps by a repair; follow on from the id last read',
-      },
-    )
+  /**
+   * The segment was cut back behind what was read of it: a write failed half way, and what it had written of its group was taken
+   * back before anybody was promised it. What is appended now has not been read.
+   */
+  async #goBack(size: number): Promise<void> {
+    const { reader } = this.#segment!
+    await reader.seek({ position: 0, marker: 1 })
+    await reader.skip(Number.POSITIVE_INFINITY, size)
   }
 }

@@ -4,18 +4,18 @@
  * gone is passed over, as it is for every reader. Here a torn record is corruption, except at the very end, where it
  * may be one that is being written.
  */
-import { join } from 'node:path'
 import { SegmentChecksums } from './checksums.js'
-import { DamageBytes } from './damage-bytes.js'
-import { type DamageReason, scanSegment } from './damage-scan.js'
+import { readConfirmed, type SkippedRange } from './confirmed-records.js'
 import { JlogError } from './errors.js'
-import { errnoOf, INDEX_FILE_ERRORS, JournalFile } from './file.js'
-import { headerBytes, indexFile } from './format.js'
+import { headerBytes } from './format.js'
+import { passOver } from './index-seek.js'
 import { firstSegmentFrom, listJournal } from './journal-directory.js'
 import type { LogId } from './log-id.js'
 import type { BatchLimits, RecordBatch } from './record-batch.js'
 import { ChunkPool, corruptSegment, type OpenSegment, openSegment } from './segment-reader.js'
 import { readSettings } from './settings.js'
+
+export type { SkippedRange }
 
 export interface ReadRecordsOptions {
   /** Begin strictly after this id. A segment that is gone counts as read. Default: the earliest record. */
@@ -36,14 +36,6 @@ export interface ReadRecordsOptions {
   readonly verify?: boolean
   /** Told of each range that was skipped. */
   readonly onSkipped?: (skipped: SkippedRange) => void
-}
-
-/** Bytes of a segment that are no confirmed record. */
-export interface SkippedRange {
-  readonly segment: number
-  readonly offset: number
-  readonly bytes: number
-  readonly reason: DamageReason
 }
 
 /**
@@ -68,10 +60,8 @@ export async function* readRecords(
       if (segment !== null) {
         try {
           if (log === options.after?.log) {
-            await segment.reader.skip(
-              options.after.marker,
-              log === last ? endSize : segment.file.size(),
-            )
+            const size = log === last ? endSize : segment.file.size()
+            await passOver(dir, segment, options.after.marker, size)
           }
           yield* readSegment(dir, segment, log === last ? endSize : null, budget, options)
         } finally {
@@ -113,7 +103,7 @@ async function* readSegment(
       continue
     }
     if (options.onDamage === 'skip') {
-      yield* readConfirmed(dir, segment, size, until !== null, budget, options)
+      yield* withinBudget(dir, segment, size, budget, { newest: until !== null, ...options })
       return
     }
     if (until !== null && step.stop !== 'bad-magic') return
@@ -121,7 +111,7 @@ async function* readSegment(
   }
 }
 
-/** As `readConfirmed`, with the checksums for evidence; without `skip` the first damage is an error. */
+/** The confirmed records, with the checksums for evidence; without `skip` the first damage is an error. */
 async function* readVerified(
   dir: string,
   segment: OpenSegment,
@@ -137,50 +127,32 @@ async function* readVerified(
     else throw damagedRange(file.path, range)
   }
   try {
-    yield* readConfirmed(dir, segment, size, newest, budget, { ...options, onSkipped }, checksums)
+    yield* withinBudget(dir, segment, size, budget, { newest, onSkipped, checksums })
   } finally {
     await checksums?.close()
   }
 }
 
-/** What is left of a segment from where the reader stands: the same records that a repair would keep. */
-async function* readConfirmed(
+/** The confirmed records, as far as the caller's limits go. */
+async function* withinBudget(
   dir: string,
-  { file, reader, hdrMagic }: OpenSegment,
+  segment: OpenSegment,
   size: number,
-  newest: boolean,
   budget: Budget,
-  { onSkipped }: ReadRecordsOptions,
-  checksums: SegmentChecksums | null = null,
+  options: Pick<ReadRecordsOptions, 'onSkipped'> & {
+    readonly newest: boolean
+    readonly checksums?: SegmentChecksums | null
+  },
 ): AsyncGenerator<RecordBatch, void, undefined> {
-  const index = await openIndex(dir, reader.log)
-  try {
-    const evidence = {
-      index: index === null ? undefined : new DamageBytes(index.fd, index.size(), index.path),
-      checksums: checksums ?? undefined,
-    }
-    const bytes = new DamageBytes(file.fd, size, file.path)
-    for await (const extent of scanSegment(bytes, hdrMagic, evidence)) {
-      const { position, marker } = reader.place
-      if (extent.end <= position) continue
-      if (extent.kind === 'damaged') {
-        const beingWritten = newest && extent.end === size && extent.reason.startsWith('torn-')
-        const { offset, end, reason } = extent
-        if (!beingWritten) {
-          onSkipped?.({ segment: reader.log, offset, bytes: end - offset, reason })
-        }
-        continue
-      }
-      await reader.seek({ position: Math.max(position, extent.offset), marker })
-      for (;;) {
-        if (budget.spent) return
-        const { batch } = await reader.next(extent.end, budget.limits)
-        if (batch === null) break
-        if (budget.spend(batch)) yield batch
-      }
-    }
-  } finally {
-    await index?.close()
+  const confirmed = readConfirmed(dir, segment, size, {
+    newest: options.newest,
+    limits: () => budget.limits,
+    onSkipped: (range) => options.onSkipped?.(range),
+    checksums: options.checksums ?? null,
+  })
+  for await (const batch of confirmed) {
+    if (budget.spend(batch)) yield batch
+    if (budget.spent) return
   }
 }
 
@@ -195,15 +167,6 @@ function damagedRange(file: string, { segment, offset, bytes, reason }: SkippedR
       advice: 'run `bobbin jlog inspect`, then `bobbin jlog repair`',
     },
   )
-}
-
-async function openIndex(dir: string, log: number): Promise<JournalFile | null> {
-  try {
-    return await JournalFile.open(join(dir, indexFile(log)), { errors: INDEX_FILE_ERRORS })
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return null
-    throw error
-  }
 }
 
 /** What is left of the caller's limits. */
