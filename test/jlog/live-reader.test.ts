@@ -1,9 +1,14 @@
-import { setMaxListeners } from 'node:events'
 import { readdirSync, readlinkSync } from 'node:fs'
 import { link, open, rename, rm, truncate, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { follow, type JournalRecord, openWriter, type RecordBatch } from '../../jlog/index.js'
+import {
+  follow,
+  type JournalRecord,
+  openWriter,
+  type RecordBatch,
+  type SkippedRange,
+} from '../../jlog/index.js'
 import { temporaryJournals } from './reading.js'
 
 const journal = temporaryJournals()
@@ -148,7 +153,9 @@ describe('follow', () => {
       })
     const before = open().filter((path) => path.startsWith(dir)).length
     const stop = new AbortController()
-    setMaxListeners(0, stop.signal)
+    const warnings: Error[] = []
+    const warned = (warning: Error) => warnings.push(warning)
+    process.on('warning', warned)
     const ended = Array.from({ length: 20 }, async () => {
       let seen = 0
       for await (const batch of follow(dir, { from: 'begin', signal: stop.signal }))
@@ -166,9 +173,51 @@ describe('follow', () => {
     // The poll would have come only half a second later.
     expect(performance.now() - asked).toBeLessThan(400)
     expect(open().filter((path) => path.startsWith(dir)).length).toBe(before)
+    process.off('warning', warned)
+    expect(warnings).toEqual([])
     const aborted = follow(dir, { from: 'begin', signal: AbortSignal.abort() })
     expect((await aborted.next()).done).toBe(true)
     await writer.close()
+  })
+
+  it('goes on when a writer takes back what it could not write whole', async () => {
+    const dir = await journal()
+    const writer = await openWriter(dir)
+    const tail = follow(dir, { from: 'begin' })
+    for (let i = 0; i < 3; i++) await writer.append(`record ${i}`)
+    await writer.close()
+    expect(texts(await take(tail, 3))).toEqual(numbered(0, 3))
+    await truncate(join(dir, '00000000'), 2 * (16 + 8))
+    const next = tail.next()
+    await Promise.race([next, new Promise((resolve) => setTimeout(resolve, 50))])
+    const again = await openWriter(dir)
+    expect(await again.append('another')).toEqual({ log: 0, marker: 3 })
+    await again.close()
+    const [record] = [...((await next).value as RecordBatch)]
+    expect(record).toMatchObject({ id: { log: 0, marker: 3 } })
+    expect(String(record!.payload)).toBe('another')
+    await tail.return?.()
+  })
+
+  it('passes over damage when it is to, in a finished segment that it follows', async () => {
+    const dir = await journal({ unitLimit: 100 })
+    const skipped: SkippedRange[] = []
+    const tail = follow(dir, {
+      from: 'begin',
+      onDamage: 'skip',
+      onSkipped: (range) => skipped.push(range),
+    })
+    const writer = await openWriter(dir)
+    for (let i = 0; i < 8; i++) await writer.append(`record ${i}`)
+    await writer.close()
+    const segment = await open(join(dir, '00000000'), 'r+')
+    await segment.write(Buffer.alloc(4), 0, 4, 16 + 8)
+    await segment.close()
+    const seen = texts(await take(tail, 7))
+    expect(seen.slice(-3)).toEqual(numbered(5, 8))
+    expect(seen).not.toContain('record 1')
+    expect(skipped).toMatchObject([{ segment: 0, offset: 24, bytes: 24 }])
+    await tail.return?.()
   })
 
   it('reads only when asked', async () => {
