@@ -12,8 +12,11 @@ export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
-/** Runs the program to its end and sets the exit status. */
-export async function runProgram(program: Command): Promise<void> {
+/** Runs the program to its end and sets the exit status. `args` are those after its name; default: the process's. */
+export async function runProgram(
+  program: Command,
+  args: readonly string[] = process.argv.slice(2),
+): Promise<void> {
   // A reader that goes away (`| head`) is no error of ours.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(EXIT.done)
@@ -25,7 +28,7 @@ export async function runProgram(program: Command): Promise<void> {
     })
   }
   try {
-    await program.parseAsync()
+    await program.parseAsync(args, { from: 'user' })
   } catch (error) {
     process.exitCode = report(error, program.opts<{ debug?: boolean }>().debug === true)
   }
