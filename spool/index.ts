@@ -1,5 +1,11 @@
 /** The spool: a durable message store on LMDB, with an outbox of log records beside each change. */
-export { type CheckReport, checkSpool, PROBLEMS, type Problem } from './check.js'
+export {
+  type CheckOptions,
+  type CheckReport,
+  checkSpool,
+  PROBLEMS,
+  type Problem,
+} from './check.js'
 export { ContextDictionary, type DictionaryName, type SetOptions } from './context.js'
 export { SPOOL_ERROR_CODES, SpoolError, type SpoolErrorCode } from './errors.js'
 export { EVENT_TYPES, type EventOptions, type EventType } from './events.js'
@@ -13,11 +19,15 @@ export {
 } from './jobs.js'
 export {
   type ByteRange,
+  type ContentOf,
+  type ContentOptions,
+  type CopyOptions,
   MESSAGE_STATES,
   type MessageContext,
   type MessageMeta,
   type MessagePage,
   type MessageQuery,
+  type MessageSnapshot,
   type MessageState,
   type MetaPatch,
   type NewMessage,

@@ -163,7 +163,9 @@ export class Pace {
     this.#options = options
   }
 
+  /** Throws SPOOL_ERR_ABORTED. */
   begin(phase: string, total: number | null): void {
+    throwIfAborted(this.#options.signal)
     this.#phase = phase
     this.#total = total
     this.#done = 0

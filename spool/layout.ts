@@ -10,7 +10,8 @@
  *                                                        message standing where its lease ends
  *     lanes     a lane, due (6) id (16)                → ''; the index by binding and domain (lanes.ts)
  *     lanelog   n (8)                                  → changes of the queue that `lanes` does not have yet
- *     leases    token (16), or until (6) token (16)    → a claim's messages, or ''; the index of their ends
+ *     leases    't' token (16)                         → a claim: its end, its messages
+ *               'u' end (6) token (16)                 → ''; the claims by their ends
  *     expiry    time (6) id (16)                       → ''; messages with a retention of their own
  *     outbox    journal 0 first seq (8)                → the log records of one commit, packed
  *     state     a name                                 → counters, and a row for each journal
@@ -32,6 +33,7 @@ const META_VERSION = 2
 const HEADER_BYTES = 62
 const EXPIRES_AT = 56
 const DUE_BYTES = 6
+export const CHUNK_KEY_BYTES = ID_BYTES + 4
 /** Sorts after every time: not scheduled. */
 const NEVER = 2 ** 48 - 1
 
@@ -73,6 +75,15 @@ export interface BodyRef {
   readonly size: number
   readonly body: Buffer
   readonly sha256: Buffer
+}
+
+const NO_BODY = Buffer.alloc(ID_BYTES)
+
+/** Of a message whose content was dropped: a body id of zeros, which is no body. */
+export const DROPPED: BodyRef = { size: 0, body: NO_BODY, sha256: Buffer.alloc(32) }
+
+export function isDropped({ body }: Pick<BodyRef, 'body'>): boolean {
+  return NO_BODY.equals(body)
 }
 
 const packr = new Packr({ useRecords: false })
@@ -227,7 +238,7 @@ export function metaOf(id: Buffer, record: MessageRecord): MessageMeta {
     mailfrom: record.mailfrom,
     rcptto: record.rcptto,
     size: record.size,
-    sha256: record.sha256.toString('hex'),
+    sha256: isDropped(record) ? null : record.sha256.toString('hex'),
     state: record.state,
     created: record.created,
     nextAttempt: record.nextAttempt,
@@ -312,6 +323,26 @@ export function domainOf(address: string): string {
   return at < 0 ? '' : address.slice(at + 1).toLowerCase()
 }
 
+export const QUEUE_KEY_BYTES = DUE_BYTES + ID_BYTES
+
+/** Lanes by binding, and by domain and then binding. */
+export type LaneKind = 'binding' | 'domain'
+const LANE_KINDS: readonly LaneKind[] = ['binding', 'domain']
+
+/** What the keys of a lane begin with; of a domain's lanes, when no binding is given. */
+export function lanePrefix(kind: LaneKind, name: string, binding?: string): Buffer {
+  const names = binding === undefined ? `${name}\0` : `${name}\0${binding}\0`
+  return Buffer.from(`\u0000${names}`).fill(LANE_KINDS.indexOf(kind), 0, 1)
+}
+
+/** A row by binding carries the domain behind the queue's key would cost its order: it stands before. */
+export function laneKey(kind: LaneKind, queue: Buffer, binding: string, domain: string): Buffer {
+  const prefix =
+    kind === 'domain' ? lanePrefix(kind, domain, binding) : lanePrefix(kind, binding)
+  const tail = kind === 'domain' ? EMPTY : Buffer.from(domain)
+  return Buffer.concat([prefix, queue, tail])
+}
+
 export function outboxKey(journal: string, firstSeq: number): Buffer {
   const nameBytes = Buffer.byteLength(journal)
   const key = cut(nameBytes + 9)
@@ -379,6 +410,15 @@ export type JournalStateRow = [doneUpTo: number, after: string | null, upTo: num
 
 export function decodeJournalState(row: Buffer | undefined): JournalStateRow {
   return row === undefined ? [0, null, 0] : (unpack(row) as JournalStateRow)
+}
+
+/** Numbers of records that were lost and will not come: first and last of each stretch. */
+export function gapsKey(journal: string): Buffer {
+  return Buffer.from(`gaps:${journal}`)
+}
+
+export function decodeGaps(row: Buffer | undefined): [from: number, to: number][] {
+  return row === undefined ? [] : (unpack(row) as [number, number][])
 }
 
 /** A small row of `state`. */

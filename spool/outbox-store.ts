@@ -266,6 +266,7 @@ export function unpackRow(firstSeq: number, row: Buffer): OutboxRecord[] {
   for (let at = 0, seq = firstSeq; at < row.length; seq++) {
     const start = at + RECORD_HEADER
     const end = start + row.readUInt32BE(at + 8)
+    if (end > row.length) throw new RangeError('a record is longer than its row')
     records.push({
       seq,
       sec: row.readUInt32BE(at),

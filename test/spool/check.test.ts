@@ -1,14 +1,27 @@
 // The check finds each kind of damage, done here to a sound spool row by row, and nothing besides.
 import { join } from 'node:path'
+import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { checkSpool, type Problem } from '../../spool/check.js'
-import { chunkKey, decodeMeta, outboxKey, queueRow, STATE_COUNTERS } from '../../spool/layout.js'
+import { BodyUsers } from '../../spool/body-users.js'
+import { checkSpool, checkStore, type Problem } from '../../spool/check.js'
+import {
+  chunkKey,
+  decodeMeta,
+  encodeMeta,
+  journalStateKey,
+  type MessageRecord,
+  outboxKey,
+  pack,
+  queueRow,
+  STATE_COUNTERS,
+} from '../../spool/layout.js'
 import { Store } from '../../spool/store.js'
 import { bytes, message, temporaryDirectory, temporarySpool } from './support.js'
 
 interface Victim {
   store: Store
   id: Buffer
+  record: MessageRecord
   body: Buffer
   queue: { key: Buffer; value: Buffer }
 }
@@ -78,13 +91,53 @@ const damages: [string, Problem['problem'][], (victim: Victim) => void][] = [
   ],
   [
     'a lost row of the outbox',
-    ['counter-wrong'],
+    ['counter-wrong', 'outbox-gap'],
     ({ store }) => void store.db('outbox').remove(outboxKey('mainlog', 1)),
   ],
   [
     'a cut row of the outbox',
     ['outbox-undecodable', 'counter-wrong'],
     ({ store }) => void store.db('outbox').put(outboxKey('mainlog', 1), Buffer.from('cut')),
+  ],
+  [
+    'a record longer than its row',
+    ['outbox-undecodable', 'counter-wrong'],
+    ({ store }) => void store.db('outbox').put(outboxKey('mainlog', 1), Buffer.alloc(20, 1)),
+  ],
+  [
+    'records that were relayed already',
+    ['outbox-relayed', 'counter-wrong'],
+    ({ store }) => void store.db('state').put(journalStateKey('mainlog'), pack([2, null, 0])),
+  ],
+  [
+    'a relay whose place is not known',
+    ['state-undecodable'],
+    ({ store }) => void store.db('state').put(journalStateKey('mainlog'), Buffer.from([0xc1])),
+  ],
+  [
+    'counters that are none',
+    ['state-undecodable', 'counter-wrong'],
+    ({ store }) => void store.db('state').put(STATE_COUNTERS, Buffer.from([0xc1])),
+  ],
+  [
+    'rows under keys of a wrong length',
+    ['row-malformed'],
+    ({ store }) => {
+      for (const name of ['messages', 'chunks', 'refs', 'queue', 'outbox'] as const)
+        void store.db(name).put(Buffer.from('short'), Buffer.from('x'))
+    },
+  ],
+  [
+    'meta fields of a wrong type',
+    ['meta-undecodable', 'queue-without-message', 'counter-wrong'],
+    ({ store, id, record }) =>
+      void store.db('messages').put(id, encodeMeta({ ...record, rcptto: 7 as never })),
+  ],
+  [
+    'messages that disagree about their body',
+    ['body-hash-wrong'],
+    ({ store, id, record }) =>
+      void store.db('messages').put(id, encodeMeta({ ...record, sha256: Buffer.alloc(32) })),
   ],
 ]
 
@@ -97,10 +150,106 @@ test.each(damages)('finds %s', async (_, expected, damage) => {
   const store = await Store.open({ path, readOnly: false, mode: 0o640, mapSize: undefined })
   const id = Buffer.from((ids[0] as string).replaceAll('-', ''), 'hex')
   const record = decodeMeta(id, store.db('messages').get(id)!)
-  await store.write(() => damage({ store, id, body: record.body, queue: queueRow(id, record) }))
+  await store.write(() =>
+    damage({ store, id, record, body: record.body, queue: queueRow(id, record) }),
+  )
   await store.close()
   const { problems } = await checkSpool(path)
   expect([...new Set(problems.map(({ problem }) => problem))].toSorted()).toEqual(
     expected.toSorted(),
+  )
+})
+
+test('works beside a writer, in one consistent look, and tells its progress', async () => {
+  const path = join(await temporaryDirectory(), 'spool')
+  const spool = await temporarySpool({ path })
+  const ids: string[] = []
+  let writing = true
+  const write = async (seed: number) => {
+    while (writing) {
+      const rcptto = ['a@b', 'c@d'].slice(seed % 2)
+      ids.push(...(await spool.swapOut(message(bytes(40_000, seed), { rcptto }))).ids)
+      if (ids.length > 100) await spool.swapRemove(ids.shift() as string)
+    }
+  }
+  const writers = Array.from({ length: 8 }, (_, i) => write(i))
+  const phases = new Set<string>()
+  try {
+    for (let i = 0; i < 5; i++) {
+      await spool.swapOut(message('one more'))
+      const report = await checkSpool(path, { onProgress: ({ phase }) => phases.add(phase) })
+      expect(report.problems).toEqual([])
+      expect(report.messages).toBeGreaterThan(i)
+    }
+  } finally {
+    writing = false
+    await Promise.all(writers)
+  }
+  expect([...phases]).toEqual(['messages', 'queue', 'bodies', 'outbox'])
+})
+
+test('ends when it is told to', async () => {
+  const path = join(await temporaryDirectory(), 'spool')
+  const spool = await temporarySpool({ path })
+  await spool.swapOut(message(bytes(3_000_000), { rcptto: ['a@b'] }))
+  const stop = new AbortController()
+  const checking = checkSpool(path, { signal: stop.signal, onProgress: () => stop.abort() })
+  await expect(checking).rejects.toMatchObject({ code: 'SPOOL_ERR_ABORTED' })
+})
+
+test('many bodies are counted in several passes, the same as in one', async () => {
+  const path = join(await temporaryDirectory(), 'spool')
+  const spool = await temporarySpool({ path })
+  for (let i = 0; i < 40; i++) {
+    const rcptto = Array.from({ length: 1 + (i % 4) }, (_, n) => `r${n}@example.org`)
+    await spool.swapOut(message(bytes(i * 900, i), { rcptto }))
+  }
+  await spool.close()
+  const store = await Store.open({ path, readOnly: false, mode: 0o640, mapSize: undefined })
+  try {
+    const whole = await checkStore(store)
+    expect(whole).toMatchObject({ bodies: 40, messages: 100, found: 0 })
+    expect(await checkStore(store, { capacity: 8 })).toEqual(whole)
+    const victims = [...store.db('chunks').getKeys()].filter((_, i) => i % 7 === 0)
+    await store.write(() => {
+      for (const key of victims) void store.db('chunks').remove(key)
+      for (const key of [...store.db('refs').getKeys()]) void store.db('refs').remove(key)
+      void store.db('chunks').put(chunkKey(Buffer.alloc(16, 7), 0), Buffer.from('x'))
+      void store.db('chunks').put(chunkKey(Buffer.alloc(16, 0), 0), Buffer.from('x'))
+    })
+    const damaged = await checkStore(store)
+    expect(damaged.counts['refs-wrong']).toBe(30)
+    expect(damaged.counts['body-orphaned']).toBe(2)
+    const inPasses = await checkStore(store, { capacity: 8 })
+    expect(inPasses.counts).toEqual(damaged.counts)
+  } finally {
+    await store.close()
+  }
+})
+
+test('the table of bodies counts as a map does', () => {
+  const body = (n: number) => Buffer.alloc(16, n)
+  fc.assert(
+    fc.property(
+      fc.array(fc.integer({ min: 0, max: 60 }), { maxLength: 300 }),
+      fc.integer({ min: 2, max: 40 }),
+      (uses, capacity) => {
+        const expected = new Map<number, number>()
+        for (const n of uses) expected.set(n, (expected.get(n) ?? 0) + 1)
+        const users = new BodyUsers(capacity)
+        const counted: [number, number][] = []
+        do {
+          for (const n of uses) users.add(body(n), body(n), n === 5 ? counted.length : 0)
+          users.finish()
+          for (let i = 0; i < users.size; i++) {
+            const use = users.at(i)
+            expect(users.find(use.body)).toBe(i)
+            counted.push([use.body[0] as number, use.users])
+          }
+          expect(users.find(Buffer.alloc(16, 200))).toBe(-1)
+        } while (users.next())
+        expect(counted).toEqual([...expected].toSorted(([a], [b]) => a - b))
+      },
+    ),
   )
 })
