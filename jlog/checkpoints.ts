@@ -146,7 +146,7 @@ export async function createCheckpoint(
   const path = join(dir, checkedFile(name))
   const mode = await fileMode(dir)
   // Not beginning with `cp.`: libjlog takes every such file for a subscriber.
-  const fresh = join(dir, `new-${process.pid}-${unique++}.${checkedFile(name).slice(-64)}`)
+  const fresh = join(dir, `new-${process.pid}-${unique++}.${checkedFile(name).slice(0, 64)}`)
   const file = await JournalFile.open(fresh, {
     create: mode,
     exclusive: true,
@@ -171,6 +171,20 @@ export async function createCheckpoint(
 
 let unique = 0
 
+/** As `createCheckpoint` names a checkpoint before it appears under its name. */
+const UNFINISHED = /^new-\d+-\d+\.cp\./
+const UNFINISHED_MS = 60_000
+
+/** Removes what processes have left that died while they added a subscriber. */
+export async function removeUnfinishedCheckpoints(dir: string): Promise<void> {
+  for (const name of (await listJournal(dir)).names) {
+    if (!UNFINISHED.test(name)) continue
+    const path = join(dir, name)
+    const found = await stat(path).catch(() => null)
+    if (found !== null && Date.now() - found.mtimeMs > UNFINISHED_MS) await removeIfThere(path)
+  }
+}
+
 /** The mode that the journal's files have. */
 async function fileMode(dir: string): Promise<number> {
   const metastore = await stat(join(dir, METASTORE_FILE)).catch(() => null)
@@ -194,18 +208,22 @@ export interface Subscriber {
 
 /** All subscribers, sorted by the bytes of their names. */
 export async function readCheckpoints(dir: string): Promise<Subscriber[]> {
-  const subscribers: Subscriber[] = []
+  const all: Subscriber[] = []
+  for await (const subscriber of eachCheckpoint(dir)) all.push(subscriber)
+  return all
+}
+
+async function* eachCheckpoint(dir: string): AsyncGenerator<Subscriber, void, undefined> {
   for (const name of (await listJournal(dir)).checkpoints) {
     const nameBytes = parseCheckpointFile(name)!
     try {
       const checkpoint = await readCheckpoint(dir, nameBytes)
-      subscribers.push({ name: nameBytes.toString('utf8'), nameBytes, checkpoint })
+      yield { name: nameBytes.toString('utf8'), nameBytes, checkpoint }
     } catch (error) {
       // Removed since it was listed.
       if (!(error instanceof JlogError) || error.code !== 'JLOG_ERR_INVALID_SUBSCRIBER') throw error
     }
   }
-  return subscribers
 }
 
 export interface PendingReaders {
@@ -224,14 +242,25 @@ export async function pendingReaders(dir: string, log: number): Promise<PendingR
   }
 }
 
+/** The earliest segment that any checkpoint is in, or one that is at or before `enough`; null when there is no subscriber. */
+async function earliestNeeded(dir: string, enough: number): Promise<number | null> {
+  let earliest: number | null = null
+  for await (const { checkpoint } of eachCheckpoint(dir)) {
+    const log = checkpoint?.log ?? 0
+    if (earliest === null || log < earliest) earliest = log
+    if (earliest <= enough) break
+  }
+  return earliest
+}
+
 export interface CleanOptions {
+  /** What to do when nobody subscribes: remove nothing (default), or all but the segment being written. */
   readonly unsubscribed?: 'keep' | 'remove'
 }
 
 /**
  * Removes the segments that no checkpoint is at or before, with their indexes and the like; never the one being written, and no file
  * that holds quarantined bytes. When there is no subscriber, none; or all finished ones, if the caller says so.
- * @param options.unsubscribed what to do when nobody subscribes: `keep` (default) or `remove` all but the last
  * @returns numbers of the segments removed
  */
 export async function removeConsumedSegments(
@@ -240,10 +269,12 @@ export async function removeConsumedSegments(
 ): Promise<number[]> {
   // The listing comes first: a segment made after it is not in it, whatever the checkpoints say then.
   const { segments, names } = await listJournal(dir)
-  const { earliest: needed } = await pendingReaders(dir, 0)
+  const [oldest] = segments
   const newest = segments.at(-1)
+  if (oldest === undefined || newest === undefined) return []
+  const needed = await earliestNeeded(dir, oldest)
   const earliest = needed ?? (unsubscribed === 'remove' ? newest : null)
-  if (earliest === null || earliest === undefined || newest === undefined) return []
+  if (earliest === null) return []
   const consumed = segments.filter((log) => log < earliest && log < newest)
   for (const log of consumed) await removeIfThere(join(dir, segmentFile(log)))
   // Also those whose segment went before them, in a process that died in between.

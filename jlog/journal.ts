@@ -4,7 +4,12 @@
  */
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type CleanOptions, readCheckpoints, removeConsumedSegments } from './checkpoints.js'
+import {
+  type CleanOptions,
+  readCheckpoints,
+  removeConsumedSegments,
+  removeUnfinishedCheckpoints,
+} from './checkpoints.js'
 import type { Compression } from './create.js'
 import { errnoOf, JournalFile, PRE_COMMIT_FILE_ERRORS } from './file.js'
 import {
@@ -114,6 +119,7 @@ export async function rawSize(dir: string, listing?: JournalListing): Promise<nu
  */
 export async function cleanJournal(dir: string, options: CleanOptions = {}): Promise<number[]> {
   await readSettings(dir)
+  await removeUnfinishedCheckpoints(dir)
   return removeConsumedSegments(dir, options)
 }
 

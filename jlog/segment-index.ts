@@ -142,8 +142,7 @@ export class SegmentIndex {
 
   async close(): Promise<void> {
     await this.#reader.settle()
-    await this.data.close()
-    await this.#index.close()
+    await Promise.all([this.data.close(), this.#index.close()])
   }
 
   /** Reads what is new up to `size`; each record found gets its entry, if it has not got it already. */
@@ -153,15 +152,27 @@ export class SegmentIndex {
     if (size < position || this.#index.size() < (marker - 1) * INDEX_ENTRY_BYTES) {
       await this.#reader.seek({ position: 0, marker: 1 })
     }
+    if (this.#reader.place.position === size) return 'end'
+    const there = this.#readEntries(this.#reader.place.marker)
+    there.catch(() => undefined)
     for (;;) {
       const step = await this.#reader.next(size)
       if (step.batch === null) return step.stop
-      await this.#enter(step.batch)
+      await this.#enter(step.batch, await there)
       if (keep?.(step.batch) !== true) step.batch.release()
     }
   }
 
-  async #enter(batch: RecordBatch): Promise<void> {
+  /** The entries that there are from this marker on, as many as are had in one read. */
+  async #readEntries(marker: number): Promise<KnownEntries> {
+    const position = (marker - 1) * INDEX_ENTRY_BYTES
+    const length = Math.min(MOST_KNOWN_BYTES, Math.max(0, this.#index.size() - position))
+    return { marker, bytes: length === 0 ? NO_ENTRY : await this.#index.read(position, length) }
+  }
+
+  async #enter(batch: RecordBatch, known: KnownEntries): Promise<void> {
+    const at = (batch.marker(0) - known.marker) * INDEX_ENTRY_BYTES
+    if (hasEntries(known.bytes, at, batch)) return
     const entries = encodeEntries(batch)
     const position = (batch.marker(0) - 1) * INDEX_ENTRY_BYTES
     const there = await this.#index.read(position, entries.length)
@@ -187,8 +198,29 @@ export class SegmentIndex {
   }
 }
 
+/** Entries as they stood in the index when its lock was taken, from that of `marker` on. */
+interface KnownEntries {
+  readonly marker: number
+  readonly bytes: Buffer
+}
+
+/** Those of a segment of the default size with records of 32 bytes. */
+const MOST_KNOWN_BYTES = 1024 * 1024
+
 const CLOSING_ENTRY = Buffer.alloc(INDEX_ENTRY_BYTES)
 const NO_ENTRY = Buffer.alloc(0)
+
+/** Do the batch's entries stand in `bytes` from `at` on? */
+function hasEntries(bytes: Buffer, at: number, batch: RecordBatch): boolean {
+  const end = at + batch.length * INDEX_ENTRY_BYTES
+  if (at < 0 || end > bytes.length) return false
+  const words = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  for (let i = 0, entry = at; entry < end; i++, entry += INDEX_ENTRY_BYTES) {
+    const offset = words.getUint32(entry, true) + words.getUint32(entry + 4, true) * WORD
+    if (offset !== batch.offset(i)) return false
+  }
+  return true
+}
 
 function encodeEntries(batch: RecordBatch): Buffer {
   const entries = Buffer.allocUnsafeSlow(batch.length * INDEX_ENTRY_BYTES)
