@@ -12,12 +12,8 @@ import type { OpenSegment, SegmentPlace } from './segment-reader.js'
 /** Segments up to this size are walked. */
 const WALKED_BYTES = 8 * 1024 * 1024
 
-/**
- * The place after as many of the first `passed` records as the index knows.
- * @param size of the segment, or as much of it as is looked at
- * @returns null when the segment is small, or the index knows nothing that can be believed
- */
-export async function placeByIndex(
+/** As `placeByIndex`, with the segment's index as it lies in the directory, if it does. */
+export async function findPlace(
   dir: string,
   log: number,
   data: JournalFile,
@@ -25,20 +21,35 @@ export async function placeByIndex(
   hdrMagic: number,
   passed: number,
 ): Promise<SegmentPlace | null> {
-  if (size <= WALKED_BYTES || passed < 1) return null
-  const index = await openIndexFile(dir, log)
+  const index = size <= WALKED_BYTES ? null : await openIndexFile(dir, log)
   if (index === null) return null
   try {
-    const last = Math.min(passed, Math.floor(index.size() / INDEX_ENTRY_BYTES) - 1)
-    // The last entry may be the closing 0, which is no record's.
-    for (let ordinal = last; ordinal >= Math.max(1, last - 1); ordinal--) {
-      const position = await confirmedEntry(index, ordinal, data, size, hdrMagic)
-      if (position !== null) return { position, marker: ordinal + 1 }
-    }
-    return null
+    return await placeByIndex(index, data, size, hdrMagic, passed)
   } finally {
     await index.close()
   }
+}
+
+/**
+ * The place after as many of the first `passed` records as the index knows.
+ * @param size of the segment, or as much of it as is looked at
+ * @returns null when the segment is small, or the index knows nothing that can be believed
+ */
+export async function placeByIndex(
+  index: JournalFile,
+  data: JournalFile,
+  size: number,
+  hdrMagic: number,
+  passed: number,
+): Promise<SegmentPlace | null> {
+  if (size <= WALKED_BYTES) return null
+  const last = Math.min(passed, Math.floor(index.size() / INDEX_ENTRY_BYTES) - 1)
+  // The last entry may be the closing 0, which is no record's.
+  for (let ordinal = last; ordinal >= Math.max(1, last - 1); ordinal--) {
+    const position = await confirmedEntry(index, ordinal, data, size, hdrMagic)
+    if (position !== null) return { position, marker: ordinal + 1 }
+  }
+  return null
 }
 
 /**
@@ -51,13 +62,13 @@ export async function passOver(
   count: number,
   size: number,
 ): Promise<void> {
-  const place = await placeByIndex(dir, reader.log, file, size, hdrMagic, count)
+  const place = await findPlace(dir, reader.log, file, size, hdrMagic, count)
   if (place !== null) await reader.seek(place)
   await reader.skip(count - (place === null ? 0 : place.marker - 1), size)
 }
 
 /** Where the record with this ordinal (from 0) begins, if the one before it ends there. */
-async function confirmedEntry(
+export async function confirmedEntry(
   index: JournalFile,
   ordinal: number,
   data: JournalFile,

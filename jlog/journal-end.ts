@@ -1,6 +1,6 @@
 /** Where a journal begins and ends now, found without writing, locking or indexing. */
 import { headerBytes } from './format.js'
-import { placeByIndex } from './index-seek.js'
+import { findPlace } from './index-seek.js'
 import { listJournal } from './journal-directory.js'
 import type { LogId } from './log-id.js'
 import { walkSegment } from './segment.js'
@@ -35,7 +35,7 @@ export async function countRecords(dir: string, log: number, hdrMagic: number): 
     const size = segment.file.size()
     if (size < headerBytes(hdrMagic)) return 0
     const all = Number.POSITIVE_INFINITY
-    const known = await placeByIndex(dir, log, segment.file, size, hdrMagic, all)
+    const known = await findPlace(dir, log, segment.file, size, hdrMagic, all)
     const { position, marker } = known ?? { position: 0, marker: 1 }
     return marker - 1 + (await walkSegment(segment.file, position, size, hdrMagic)).records
   } finally {

@@ -258,9 +258,9 @@ export class JournalReader {
       this.#open = { index, records: 0, dataEnd: 0, finished: false }
     }
     const open = this.#open!
-    const state = await open.index.resync(this.#storageLog, known.finished, (batch) =>
-      this.#kept.keep(batch, known.passed),
-    )
+    const { finished, passed } = known
+    const keep = (batch: RecordBatch) => this.#kept.keep(batch, passed)
+    const state = await open.index.resync(this.#storageLog, finished, keep, passed)
     if (state.kind === 'indexed') Object.assign(open, state)
     return state
   }

@@ -8,6 +8,7 @@ import { unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errnoOf, INDEX_FILE_ERRORS, JournalFile } from './file.js'
 import { INDEX_ENTRY_BYTES, indexFile, segmentFile } from './format.js'
+import { confirmedEntry, placeByIndex } from './index-seek.js'
 import type { LogId } from './log-id.js'
 import type { RecordBatch } from './record-batch.js'
 import type { WalkStop } from './segment.js'
@@ -92,18 +93,21 @@ export class SegmentIndex {
   /**
    * Brings the index up to date with the segment, and closes it when the segment is finished and walks cleanly.
    * @param finished the segment is known to be finished already; otherwise `storageLog` is asked
+   * @param passed so many records will not be asked for in turn: in a large segment that was not read yet, what its index has of them
+   *   is taken as it is
    * @throws JlogError JLOG_ERR_LOCK, JLOG_ERR_IDX_READ, JLOG_ERR_IDX_WRITE, JLOG_ERR_FILE_READ
    */
   async resync(
     storageLog: StorageLogSource,
     finished = false,
     keep?: KeepBatch,
+    passed = 0,
   ): Promise<IndexState> {
     if (this.#final !== null) return this.#final
     return this.#index.withLock(async () => {
       for (;;) {
         const size = this.data.size()
-        const stop = await this.#extend(size, keep)
+        const stop = await this.#extend(size, keep, passed)
         const done = finished || (await storageLog()) > this.log
         // It may have grown between the taking of its size and its end.
         if (done && this.data.size() !== size) continue
@@ -128,15 +132,15 @@ export class SegmentIndex {
    */
   async offsetOf(marker: number): Promise<number> {
     if (marker === 1) return 0
-    const entry = await this.#index.withLock(() =>
-      this.#index.read((marker - 1) * INDEX_ENTRY_BYTES, INDEX_ENTRY_BYTES),
+    const size = this.data.size()
+    const offset = await this.#index.withLock(() =>
+      confirmedEntry(this.#index, marker - 1, this.data, size, this.#hdrMagic),
     )
-    if (entry.length === INDEX_ENTRY_BYTES && !entry.equals(CLOSING_ENTRY))
-      return Number(entry.readBigUInt64LE(0))
+    if (offset !== null) return offset
     const place = { position: 0, marker: 1 }
     const of = { log: this.log, path: this.data.path, hdrMagic: this.#hdrMagic }
     const reader = new SegmentReader(this.data, { ...of, ...place })
-    await reader.skip(marker - 1, this.data.size())
+    await reader.skip(marker - 1, size)
     return reader.place.position
   }
 
@@ -146,8 +150,12 @@ export class SegmentIndex {
   }
 
   /** Reads what is new up to `size`; each record found gets its entry, if it has not got it already. */
-  async #extend(size: number, keep: KeepBatch | undefined): Promise<WalkStop> {
+  async #extend(size: number, keep: KeepBatch | undefined, passed: number): Promise<WalkStop> {
     const { position, marker } = this.#reader.place
+    if (marker === 1) {
+      const place = await placeByIndex(this.#index, this.data, size, this.#hdrMagic, passed)
+      if (place !== null) await this.#reader.seek(place)
+    }
     // Somebody cut the index or the segment back: what was known of them counts no more.
     if (size < position || this.#index.size() < (marker - 1) * INDEX_ENTRY_BYTES) {
       await this.#reader.seek({ position: 0, marker: 1 })
