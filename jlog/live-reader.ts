@@ -51,6 +51,9 @@ export function follow(dir: string, options: FollowOptions): AsyncIterableIterat
   }
 }
 
+/** So many are read without waiting, where they are sure to be in the page cache. */
+const MOST_BYTES_AT_ONCE = 64 * 1024
+
 class LiveReader {
   readonly #dir: string
   readonly #options: FollowOptions
@@ -63,6 +66,8 @@ class LiveReader {
   #stop: WalkStop = 'end'
   /** The next segment to look for, once `#segment` is done with. */
   #wanted = 0
+  /** It was at the end of the journal once: what comes since was appended a moment ago. */
+  #caughtUp: boolean = false
   /** What there is to be had of the open segment, which is finished and damaged. */
   #confirmed: AsyncGenerator<RecordBatch, void, undefined> | null = null
 
@@ -120,7 +125,7 @@ class LiveReader {
     }
     const log = from === 'end' ? (listing.segments.at(-1) ?? storageLog) : from.log
     this.#wanted = log
-    const segment = await openSegment(this.#dir, log, hdrMagic, this.#pool)
+    const segment = await this.#openSegment(log)
     if (segment === null) return
     this.#segment = segment
     const passed = from === 'end' ? Number.POSITIVE_INFINITY : from.marker
@@ -136,7 +141,10 @@ class LiveReader {
     if (reader.place.position > this.#size) await this.#goBack(this.#size)
     const { position } = reader.place
     this.#stop = 'end'
-    if (position === this.#size) return null
+    if (position === this.#size) {
+      this.#caughtUp = true
+      return null
+    }
     const step = await reader.next(this.#size, this.#options)
     if (step.batch === null) this.#stop = step.stop
     return step.batch
@@ -176,10 +184,20 @@ class LiveReader {
 
   async #open(log: number | undefined): Promise<boolean> {
     if (log === undefined) return false
-    this.#segment = await openSegment(this.#dir, log, this.#hdrMagic, this.#pool)
+    this.#segment = await this.#openSegment(log)
     // Gone since it was listed: look for the one after it.
     if (this.#segment === null) this.#wanted = log + 1
     return true
+  }
+
+  /** A few bytes that were appended a moment ago are read at once: that takes less than to have another thread do it. */
+  #openSegment(log: number): Promise<OpenSegment | null> {
+    return openSegment(this.#dir, log, this.#hdrMagic, this.#pool, (file) => ({
+      readAt: (into, position) =>
+        this.#caughtUp && into.length <= MOST_BYTES_AT_ONCE
+          ? Promise.resolve(file.readNow(position, into.length).copy(into))
+          : file.readAt(into, position),
+    }))
   }
 
   /** The newest segment is never removed, except with its journal. */

@@ -236,6 +236,7 @@ export async function openSegment(
   log: number,
   hdrMagic: number,
   pool?: ChunkPool,
+  through: (file: JournalFile) => PositionalReader = (file) => file,
 ): Promise<OpenSegment | null> {
   const path = join(dir, segmentFile(log))
   let file: JournalFile
@@ -245,7 +246,8 @@ export async function openSegment(
     if (errnoOf(error) === 'ENOENT') return null
     throw error
   }
-  const reader = new SegmentReader(file, { log, path, hdrMagic, position: 0, marker: 1 }, pool)
+  const start = { log, path, hdrMagic, position: 0, marker: 1 }
+  const reader = new SegmentReader(through(file), start, pool)
   return {
     file,
     reader,
