@@ -42,11 +42,20 @@ export class HttpError extends Error {
   }
 }
 
+/** For routes that store: throws HttpError 503 with the reasons. */
+export function refuseWhenNotReady({ notReady }: { notReady(): readonly string[] }): void {
+  const reasons = notReady()
+  if (reasons.length > 0)
+    throw new HttpError(503, 'NOT_READY', `no messages are taken now: ${reasons.join('; ')}`)
+}
+
 const SPOOL_STATUS: Partial<Record<SpoolErrorCode, number>> = {
   SPOOL_ERR_NOT_FOUND: 404,
   SPOOL_ERR_INVALID: 400,
   SPOOL_ERR_TOO_LARGE: 413,
   SPOOL_ERR_EXISTS: 409,
+  SPOOL_ERR_CONFLICT: 409,
+  SPOOL_ERR_LEASE: 409,
   SPOOL_ERR_VERSION: 412,
   SPOOL_ERR_BUSY: 409,
   SPOOL_ERR_FULL: 507,

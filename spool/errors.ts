@@ -9,8 +9,12 @@ export const SPOOL_ERROR_CODES = [
   'SPOOL_ERR_TOO_LARGE',
   /** A key that is to be set is there already. */
   'SPOOL_ERR_EXISTS',
+  /** Another change came between; the call may be repeated. */
+  'SPOOL_ERR_CONFLICT',
   /** The version asked for is not the version that stands. */
   'SPOOL_ERR_VERSION',
+  /** The lease that was to prove the claim is not the message's, or has ended. */
+  'SPOOL_ERR_LEASE',
   /** Another process owns the spool; `pid` says which. */
   'SPOOL_ERR_OWNED',
   /** The disk, the quota or the map is full. Heals by itself when there is room. */

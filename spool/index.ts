@@ -7,8 +7,18 @@ export {
   type Problem,
 } from './check.js'
 export { ContextDictionary, type DictionaryName, type SetOptions } from './context.js'
+export type { DeliveryOptions } from './delivery.js'
+export {
+  DISPOSITIONS,
+  type Disposed,
+  type Disposition,
+  type DispositionType,
+  type FreeEvent,
+  type Rejection,
+} from './dispositions.js'
 export { SPOOL_ERROR_CODES, SpoolError, type SpoolErrorCode } from './errors.js'
-export { EVENT_TYPES, type EventOptions, type EventType } from './events.js'
+export { EventMacros } from './event-macros.js'
+export { EVENT_TYPES, type EventOptions, type EventType, STAGES } from './events.js'
 export {
   JOB_STATES,
   type Job,
@@ -17,6 +27,7 @@ export {
   type LongOptions,
   type Progress,
 } from './jobs.js'
+export type { Claim, ClaimOptions, ExtendedClaim } from './leases.js'
 export {
   type ByteRange,
   type ContentOf,
@@ -39,5 +50,14 @@ export {
   type SwappedBody,
 } from './message.js'
 export type { Outbox, OutboxBatch, OutboxLimits, OutboxRecord, OutboxSize } from './outbox.js'
+export {
+  QUARANTINE_KINDS,
+  type QuarantineEntry,
+  type QuarantineKind,
+  type QuarantinePage,
+} from './quarantine.js'
+export type { RepairOptions, RepairReport } from './repair.js'
+export { repairSpool } from './repair-offline.js'
+export { type Backoff, DEFAULT_SCHEDULE, type RetrySchedule } from './schedule.js'
 export { openSpool, Spool, type SpoolOptions, type SpoolStats } from './spool.js'
 export type { ContextLimits } from './validate.js'

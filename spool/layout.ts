@@ -8,8 +8,9 @@
  *     staged    body id (16)                           → a body without message: being taken in, or to be deleted
  *     queue     due (6) id (16)                        → binding 0 domain; the index by due time, a leased
  *                                                        message standing where its lease ends
- *     lanes     a lane, due (6) id (16)                → ''; the index by binding and domain (lanes.ts)
- *     lanelog   n (8)                                  → changes of the queue that `lanes` does not have yet
+ *     lanes     0 binding 0 due (6) id (16)            → domain; the index by binding and by domain,
+ *               1 domain 0 binding 0 due (6) id (16)   → ''; behind `queue` by what `lanelog` has
+ *     lanelog   n (8)                                  → what a commit changed of `queue` (lanes.ts)
  *     leases    't' token (16)                         → a claim: its end, its messages
  *               'u' end (6) token (16)                 → ''; the claims by their ends
  *     expiry    time (6) id (16)                       → ''; messages with a retention of their own
@@ -328,6 +329,7 @@ export const QUEUE_KEY_BYTES = DUE_BYTES + ID_BYTES
 /** Lanes by binding, and by domain and then binding. */
 export type LaneKind = 'binding' | 'domain'
 const LANE_KINDS: readonly LaneKind[] = ['binding', 'domain']
+const EMPTY = Buffer.alloc(0)
 
 /** What the keys of a lane begin with; of a domain's lanes, when no binding is given. */
 export function lanePrefix(kind: LaneKind, name: string, binding?: string): Buffer {
@@ -335,12 +337,77 @@ export function lanePrefix(kind: LaneKind, name: string, binding?: string): Buff
   return Buffer.from(`\u0000${names}`).fill(LANE_KINDS.indexOf(kind), 0, 1)
 }
 
-/** A row by binding carries the domain behind the queue's key would cost its order: it stands before. */
-export function laneKey(kind: LaneKind, queue: Buffer, binding: string, domain: string): Buffer {
-  const prefix =
-    kind === 'domain' ? lanePrefix(kind, domain, binding) : lanePrefix(kind, binding)
-  const tail = kind === 'domain' ? EMPTY : Buffer.from(domain)
-  return Buffer.concat([prefix, queue, tail])
+/** Of a lane row: by binding its value is the domain, by domain there is none. */
+export function laneRow(
+  kind: LaneKind,
+  queue: Buffer,
+  binding: string,
+  domain: string,
+): { key: Buffer; value: Buffer } {
+  return kind === 'domain'
+    ? { key: Buffer.concat([lanePrefix(kind, domain, binding), queue]), value: EMPTY }
+    : { key: Buffer.concat([lanePrefix(kind, binding), queue]), value: Buffer.from(domain) }
+}
+
+/** The names in a key of a domain's lane, and the key of `queue` at its end. */
+export function splitDomainLane(key: Buffer): { domain: string; binding: string; queue: Buffer } {
+  const end = key.length - QUEUE_KEY_BYTES
+  const middle = key.indexOf(0, 1)
+  return {
+    domain: key.toString('utf8', 1, middle),
+    binding: key.toString('utf8', middle + 1, end - 1),
+    queue: key.subarray(end),
+  }
+}
+
+export function laneLogKey(n: number): Buffer {
+  const key = cut(8)
+  key.writeBigUInt64BE(BigInt(n))
+  return key
+}
+
+export function splitLaneLogKey(key: Buffer): number {
+  return Number(key.readBigUInt64BE())
+}
+
+const CLAIM = 't'.charCodeAt(0)
+const CLAIM_END = 'u'.charCodeAt(0)
+
+export function claimKey(token: Buffer): Buffer {
+  return Buffer.concat([Buffer.from([CLAIM]), token])
+}
+
+export function claimEndKey(until: number, token: Buffer): Buffer {
+  return Buffer.concat([Buffer.from([CLAIM_END]), queueKey(until, token)])
+}
+
+/** Before and after all claims in the order of their ends. */
+export const CLAIM_ENDS = { start: Buffer.from([CLAIM_END]), end: Buffer.from([CLAIM_END + 1]) }
+
+export function splitClaimEnd(key: Buffer): { until: number; token: Buffer } {
+  return {
+    until: key.readUIntBE(1, DUE_BYTES),
+    token: Buffer.from(key.subarray(1 + DUE_BYTES)),
+  }
+}
+
+/** A claim: when it ends, who made it, and its messages. */
+export interface ClaimRow {
+  readonly until: number
+  readonly owner: string
+  readonly ids: readonly Buffer[]
+}
+
+export function encodeClaim({ until, owner, ids }: ClaimRow): Buffer {
+  return pack([until, owner, Buffer.concat(ids)])
+}
+
+export function decodeClaim(row: Buffer): ClaimRow {
+  const [until, owner, bytes] = unpack(row) as [number, string, Uint8Array]
+  const all = Buffer.from(bytes)
+  const ids: Buffer[] = []
+  for (let at = 0; at < all.length; at += ID_BYTES) ids.push(all.subarray(at, at + ID_BYTES))
+  return { until, owner, ids }
 }
 
 export function outboxKey(journal: string, firstSeq: number): Buffer {

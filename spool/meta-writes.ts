@@ -34,15 +34,25 @@ export class MetaWrites {
 
   /** Marks the message as being written while `work` lasts. */
   async during<T>(id: Buffer, work: () => Promise<T>): Promise<T> {
-    const key = keyOf(id)
-    this.#busy.set(key, (this.#busy.get(key) ?? 0) + 1)
+    this.begin(id)
     try {
       return await work()
     } finally {
-      const left = (this.#busy.get(key) ?? 1) - 1
-      if (left > 0) this.#busy.set(key, left)
-      else this.#busy.delete(key)
+      this.end(id)
     }
+  }
+
+  /** Marks the message as being written, until `end`. */
+  begin(id: Buffer): void {
+    const key = keyOf(id)
+    this.#busy.set(key, (this.#busy.get(key) ?? 0) + 1)
+  }
+
+  end(id: Buffer): void {
+    const key = keyOf(id)
+    const left = (this.#busy.get(key) ?? 1) - 1
+    if (left > 0) this.#busy.set(key, left)
+    else this.#busy.delete(key)
   }
 
   /** The record that a write in this transaction builds on; undefined when there is no message. */
@@ -61,8 +71,11 @@ export class MetaWrites {
     tx.put('messages', id, encodeMeta(next))
     const from = queueRow(id, stored)
     const to = queueRow(id, next)
-    if (!from.key.equals(to.key)) tx.remove('queue', from.key)
-    if (!from.key.equals(to.key) || !from.value.equals(to.value)) tx.put('queue', to.key, to.value)
+    if (!from.key.equals(to.key) || !from.value.equals(to.value)) {
+      // Removed also when it is put again at once: `lanes` goes by it.
+      tx.remove('queue', from.key)
+      tx.put('queue', to.key, to.value)
+    }
     tx.add('scheduled', Number(next.nextAttempt !== null) - Number(stored.nextAttempt !== null))
   }
 

@@ -1,7 +1,11 @@
 /** The spool's face: messages in, messages out, each acknowledged only once a power cut could not take it. */
 import { Bodies } from './bodies.js'
+import { contentDropped, release } from './body-refs.js'
 import { Committer, type Transaction } from './committer.js'
+import { Contents } from './contents.js'
 import { ContextDictionary, type DictionaryName } from './context.js'
+import { Delivery, type DeliveryOptions } from './delivery.js'
+import type { Disposed, Disposition, FreeEvent } from './dispositions.js'
 import { invalid, SpoolError } from './errors.js'
 import type { EventOptions } from './events.js'
 import {
@@ -9,17 +13,22 @@ import {
   decodeCounters,
   decodeMeta,
   encodeCounters,
+  isDropped,
   type MessageRecord,
   metaOf,
   queueRow,
   STATE_COUNTERS,
 } from './layout.js'
+import type { Claim, ClaimOptions, ExtendedClaim } from './leases.js'
 import { list } from './listing.js'
 import type {
   ByteRange,
+  ContentOptions,
+  CopyOptions,
   MessageMeta,
   MessagePage,
   MessageQuery,
+  MessageSnapshot,
   MetaPatch,
   NewMessage,
   StagedBody,
@@ -34,14 +43,16 @@ import { applyPatch, MetaWrites } from './meta-writes.js'
 import type { Outbox, OutboxSize } from './outbox.js'
 import { OutboxStore } from './outbox-store.js'
 import { type Ownership, own } from './owner.js'
+import { Quarantine } from './quarantine.js'
 import { Store } from './store.js'
-import { refCount, Storing } from './swap-out.js'
+import { Upkeep } from './upkeep.js'
+import { Storing } from './swap-out.js'
 import { CONTEXT_LIMITS, type ContextLimits, isCount, validatePatch } from './validate.js'
 
 const DEFAULT_MODE = 0o640
 const DEFAULT_LARGE = 256 * 1024
 
-export interface SpoolOptions {
+export interface SpoolOptions extends DeliveryOptions {
   /** Base directory; made when absent. */
   path: string
   /** Offline reading: takes no ownership, refuses every write, works beside a running service. */
@@ -58,6 +69,8 @@ export interface SpoolOptions {
   mapSize?: number | undefined
   /** Of the dictionaries of a message; keys of 255 bytes and 64 KiB in all when not given. */
   contextLimits?: ContextLimits | undefined
+  /** Leave a message that cannot be read where it is; it is moved to quarantine when not given. */
+  leaveUnreadable?: boolean | undefined
   /** No events are logged when not given. */
   events?: EventOptions | undefined
 }
@@ -101,10 +114,19 @@ export class Spool {
   readonly #metas: MetaWrites
   readonly #committer: Committer
   readonly #bodies: Bodies
+  readonly #contents: Contents
+  readonly #delivery: Delivery
+  /** Check, repair and quarantine. */
+  readonly upkeep: Upkeep
   #closing: Promise<void> | undefined
 
-  /** For `openSpool`. */
-  constructor(store: Store, owner: Ownership | null, options: SpoolOptions) {
+  /** For `openSpool`, and for repair, which leaves alone what an open would delete (`sweep`). */
+  constructor(
+    store: Store,
+    owner: Ownership | null,
+    options: SpoolOptions,
+    { sweep = true } = {},
+  ) {
     this.#store = store
     this.#owner = owner
     this.#events = options.events
@@ -123,21 +145,46 @@ export class Spool {
         this.#outbox.committed()
         this.#metas.committed()
         this.#bodies.committed()
+        this.#delivery.committed()
       },
     })
     this.#bodies = new Bodies(store, this.#committer, this.#ids, {
       largeMessageThreshold: options.largeMessageThreshold ?? DEFAULT_LARGE,
       maxMessageSize: options.maxMessageSize ?? Number.POSITIVE_INFINITY,
     })
+    this.#contents = new Contents({
+      committer: this.#committer,
+      metas: this.#metas,
+      bodies: this.#bodies,
+      ids: this.#ids,
+    })
+    const parts = {
+      store,
+      committer: () => this.#committer,
+      ids: this.#ids,
+      metas: this.#metas,
+      bodies: () => this.#bodies,
+      events: options.events,
+    }
+    this.#delivery = new Delivery(parts, options)
     if (store.readOnly) {
       this.#committer.refuse(
         new SpoolError('SPOOL_ERR_READ_ONLY', 'the spool was opened for reading only', {
           file: store.path,
         }),
       )
-    } else {
+    } else if (sweep) {
       this.#bodies.sweep()
+      this.#delivery.start()
     }
+    this.upkeep = new Upkeep({
+      store,
+      committer: this.#committer,
+      bodies: this.#bodies,
+      metas: this.#metas,
+      quarantine: new Quarantine(store.path, options.mode ?? DEFAULT_MODE),
+      leaveUnreadable: options.leaveUnreadable ?? false,
+    })
   }
 
   /**
@@ -156,7 +203,7 @@ export class Spool {
   /** Stores a message, one for each recipient, with its log records. Answers when all of it is durable. */
   async swapOut(message: NewMessage): Promise<SwapOutResult> {
     this.#writable()
-    const storing = new Storing(this.#bodies, this.#ids, this.#events, this.#contextLimits)
+    const storing = this.#storing()
     if (!storing.addAtOnce(message)) await this.#prepare(storing, [message])
     await this.#commit(storing)
     return storing.results[0] as SwapOutResult
@@ -167,26 +214,93 @@ export class Spool {
     this.#writable()
     if (!Array.isArray(messages)) throw invalid('messages', 'not a list')
     if (messages.length === 0) return []
-    const storing = new Storing(this.#bodies, this.#ids, this.#events, this.#contextLimits)
+    const storing = this.#storing()
     await this.#prepare(storing, messages)
     await this.#commit(storing)
     return storing.results
   }
 
-  /** The body, or a range of it. Throws SPOOL_ERR_NOT_FOUND. */
-  async swapIn(id: string, range?: ByteRange): Promise<SwappedBody> {
+  /**
+   * The body, or a range of it, which may depend on what the body is.
+   * Throws SPOOL_ERR_NOT_FOUND, also when the content was dropped.
+   */
+  async swapIn(
+    id: string,
+    range?: ByteRange | ((content: { size: number; sha256: string }) => ByteRange),
+  ): Promise<SwappedBody> {
     const key = parseId(id)
     this.#open()
     const bytes = this.#store.db('messages').getBinaryFast(key)
     if (bytes === undefined) throw notFound(id)
     const ref = decodeBodyRef(key, bytes)
-    return this.#bodies.read(ref, range === undefined ? { start: 0, end: ref.size } : check(range))
+    if (isDropped(ref)) throw contentDropped(id)
+    const onCorrupt = (error: unknown) => this.upkeep.unreadable(id, error)
+    if (range === undefined) return this.#bodies.read(ref, { start: 0, end: ref.size }, onCorrupt)
+    const wanted =
+      typeof range === 'function'
+        ? range({ size: ref.size, sha256: ref.sha256.toString('hex') })
+        : range
+    return this.#bodies.read(ref, check(wanted), onCorrupt)
 
     function check({ start, end }: ByteRange): ByteRange {
       if (!isCount(start) || !isCount(end) || start > end || end > ref.size) {
         throw invalid('range', `not within the ${ref.size} bytes of the body`)
       }
       return { start, end }
+    }
+  }
+
+  /** Meta and content of one moment. Throws SPOOL_ERR_NOT_FOUND. */
+  async snapshot(id: string): Promise<MessageSnapshot> {
+    const key = parseId(id)
+    const bytes = this.#store.db('messages').get(key)
+    if (bytes === undefined) throw notFound(id)
+    const stored = decodeMeta(key, bytes)
+    const waiting = this.#metas.waiting(key)
+    // A write that waits builds on the content it saw; with another one stored it is stored with that.
+    const record = waiting?.body.equals(stored.body) ? waiting : stored
+    const body = isDropped(record)
+      ? null
+      : this.#bodies.read(record, { start: 0, end: record.size })
+    return { meta: metaOf(key, record), body }
+  }
+
+  /**
+   * Gives a message another content, copy on write: others that share the old one keep it. Throws
+   * SPOOL_ERR_NOT_FOUND, SPOOL_ERR_VERSION; then a staged body is the caller's again.
+   */
+  async swapOutContent(
+    id: string,
+    body: StagedBody | Uint8Array,
+    options: ContentOptions = {},
+  ): Promise<MessageMeta> {
+    const key = parseId(id)
+    this.#writable()
+    return metaOf(key, await this.#contents.replace(key, id, body, options))
+  }
+
+  /** Drops a message's content and keeps its meta. Throws SPOOL_ERR_NOT_FOUND, SPOOL_ERR_VERSION. */
+  async swapRemoveContent(id: string, options: ContentOptions = {}): Promise<MessageMeta> {
+    const key = parseId(id)
+    this.#writable()
+    return metaOf(key, await this.#contents.drop(key, id, options))
+  }
+
+  /**
+   * Stores a copy as a message of its own, as it is at this moment, not attempted yet, with protocol
+   * `internal`. Throws SPOOL_ERR_NOT_FOUND, also when the content was dropped.
+   */
+  async copy(id: string, { share = false }: CopyOptions = {}): Promise<SwapOutResult> {
+    this.#writable()
+    if (share) return this.swapOut(copyOf(await this.meta(id), { refs: id }))
+    const { meta, body } = await this.snapshot(id)
+    if (body === null) throw contentDropped(id)
+    const staged = await this.#bodies.stage(body.stream)
+    try {
+      return await this.swapOut(copyOf(meta, staged))
+    } catch (error) {
+      await staged.discard()
+      throw error
     }
   }
 
@@ -269,11 +383,61 @@ export class Spool {
     afterwards()
   }
 
+  /**
+   * As `swapRemove`, but a leased message goes when its lease lets go: `marked` until then, also over
+   * restarts. A body that is being read goes when its last reader lets go, in either case.
+   */
+  async unlinkOnFree(id: string): Promise<'removed' | 'marked'> {
+    const key = parseId(id)
+    this.#writable()
+    return this.#delivery.leases.unlinkOnFree(key, id)
+  }
+
+  /** Leases messages that are due, first due first. Throws SPOOL_ERR_INVALID. */
+  async claim(options: ClaimOptions = {}): Promise<Claim> {
+    this.#writable()
+    return this.#delivery.leases.claim(options)
+  }
+
+  /** Makes a claim end `leaseSeconds` from now. Throws SPOOL_ERR_NOT_FOUND when it has ended. */
+  async extendClaim(lease: string, leaseSeconds?: number): Promise<ExtendedClaim> {
+    this.#writable()
+    return this.#delivery.leases.extend(lease, leaseSeconds)
+  }
+
+  /** Gives the messages of a claim back. Throws SPOOL_ERR_NOT_FOUND when it has ended. */
+  async releaseClaim(lease: string): Promise<void> {
+    this.#writable()
+    await this.#delivery.leases.release(lease)
+  }
+
+  /**
+   * What became of a message: its log record and what it does to the message stand or fall together.
+   * Throws SPOOL_ERR_NOT_FOUND, SPOOL_ERR_INVALID, SPOOL_ERR_LEASE.
+   */
+  async dispose(id: string, disposition: Disposition): Promise<Disposed> {
+    this.#writable()
+    return this.#delivery.dispositions.dispose(id, disposition)
+  }
+
+  /** Fails a message for good: logs a permanent failure and removes it. Throws SPOOL_ERR_NOT_FOUND. */
+  async asyncFail(id: string, note: string): Promise<void> {
+    await this.dispose(id, { type: 'permanent_failure', note })
+  }
+
+  /** Logs an event that is of no message here. Throws SPOOL_ERR_INVALID. */
+  async log(event: FreeEvent): Promise<void> {
+    this.#writable()
+    await this.#delivery.dispositions.log(event)
+  }
+
   /** Throws SPOOL_ERR_INVALID. */
   async list(query: MessageQuery = {}): Promise<MessagePage> {
     this.#open()
     await this.#metas.sync()
-    const { found, cursor } = list(this.#store, query)
+    const { found, cursor } = list(this.#store, query, (id, error) =>
+      this.upkeep.unreadable(id, error),
+    )
     const messages = found.map(({ id, record }) => metaOf(id, this.#metas.waiting(id) ?? record))
     return { messages, cursor }
   }
@@ -314,14 +478,27 @@ export class Spool {
   }
 
   async #close(): Promise<void> {
+    await this.#delivery.stop()
     if (!this.#store.readOnly) await this.#metas.sync()
     this.#metas.stop()
+    await this.upkeep.idle()
     this.#committer.refuse(closed(this.#store.path))
     await this.#committer.idle()
     await this.#bodies.close()
     await this.#committer.idle()
     await this.#store.close()
     await this.#owner?.release()
+  }
+
+  #storing(): Storing {
+    return new Storing(this.#bodies, this.#ids, this.#events, this.#contextLimits, (id) => {
+      const source = parseId(id, 'refs')
+      const bytes = this.#store.db('messages').getBinaryFast(source)
+      if (bytes === undefined) throw notFound(id)
+      const ref = decodeBodyRef(source, bytes)
+      if (isDropped(ref)) throw contentDropped(id)
+      return { source, ref }
+    })
   }
 
   async #prepare(storing: Storing, messages: readonly NewMessage[]): Promise<void> {
@@ -349,18 +526,13 @@ export class Spool {
     tx.remove('messages', key)
     tx.remove('queue', queueRow(key, record).key)
     if (record.nextAttempt !== null) tx.add('scheduled', -1)
-    const refs = tx.get('refs', record.body)?.readUInt32BE() ?? 1
-    if (refs > 2) tx.put('refs', record.body, refCount(refs - 1))
-    else if (refs === 2) tx.remove('refs', record.body)
-    if (refs > 1) return () => undefined
-    tx.add('bodies', -1)
-    tx.add('bytes', -record.size)
-    return this.#bodies.drop(tx, record)
+    return release(tx, this.#bodies, record)
   }
 
   #beforeCommit(tx: Transaction): void {
     this.#metas.include(tx)
     this.#outbox.pack(tx)
+    this.#delivery.include(tx)
     tx.put('state', STATE_COUNTERS, encodeCounters(tx.counters, this.#ids.last))
   }
 
@@ -370,7 +542,12 @@ export class Spool {
     if (waiting !== undefined) return waiting
     const bytes = this.#store.db('messages').get(key)
     if (bytes === undefined) throw notFound(id)
-    return decodeMeta(key, bytes)
+    try {
+      return decodeMeta(key, bytes)
+    } catch (error) {
+      this.upkeep.unreadable(id, error)
+      throw error
+    }
   }
 
   #open(): void {
@@ -386,6 +563,17 @@ export class Spool {
 
 function readCounters(store: Store): ReturnType<typeof decodeCounters> {
   return decodeCounters(store.db('state').get(STATE_COUNTERS))
+}
+
+function copyOf(meta: MessageMeta, body: NewMessage['body']): NewMessage {
+  const { rcptto, retention } = meta
+  return {
+    ...meta,
+    rcptto: [rcptto],
+    retention: retention ?? undefined,
+    protocol: 'internal',
+    body,
+  }
 }
 
 function checkVersion(record: MessageRecord, id: string, ifVersion: number | undefined): void {

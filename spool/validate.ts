@@ -34,8 +34,8 @@ export interface Envelope {
   readonly protocol: string
   readonly bindingGroup: string
   readonly binding: string
-  /** undefined: now. */
-  readonly nextAttempt: number | undefined
+  /** undefined: now; null: not scheduled. */
+  readonly nextAttempt: number | null | undefined
   readonly retention: number | null
   readonly peer: string
   readonly context: MessageContext
@@ -65,7 +65,10 @@ export function validateMessage(
     protocol: name('protocol', message.protocol, 'rest'),
     bindingGroup: name('bindingGroup', message.bindingGroup, 'default'),
     binding: name('binding', message.binding, 'default'),
-    nextAttempt: nextAttempt === undefined ? undefined : time('nextAttempt', nextAttempt),
+    nextAttempt:
+      nextAttempt === undefined || nextAttempt === null
+        ? nextAttempt
+        : time('nextAttempt', nextAttempt),
     retention: retention === undefined ? null : checkRetention(retention),
     peer: name('peer', message.peer, 'unknown'),
     context: checkContext(
@@ -174,7 +177,7 @@ function checkAddress(field: string, address: string): void {
   if (LONE_SURROGATE.test(address)) throw invalid(field, 'not well-formed Unicode')
 }
 
-function name(field: string, value: string | undefined, otherwise: string): string {
+export function name(field: string, value: string | undefined, otherwise: string): string {
   if (value === undefined) return otherwise
   if (typeof value !== 'string') throw invalid(field, 'not a string')
   if (Buffer.byteLength(value) > MAX_NAME_BYTES)

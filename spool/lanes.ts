@@ -1,0 +1,344 @@
+/**
+ * The queue by binding and by domain, for claims that ask for one of them. A row a message in each of
+ * them, written with the message, would touch a page a domain at every commit; so a commit only appends
+ * what it changed of the queue to a log (one row), and the changes go into the index later, many at a
+ * time and sorted. What the index does not have yet is held in memory, bounded, and read with it. A
+ * message that comes and goes in between never reaches the index at all.
+ *
+ * A lane row is a hint: whoever takes one holds it against the message's record.
+ */
+import type { Committer, Transaction } from './committer.js'
+import {
+  CHUNK_BYTES,
+  cut,
+  laneLogKey,
+  lanePrefix,
+  laneRow,
+  QUEUE_KEY_BYTES,
+  queueKey,
+  splitDomainLane,
+  splitLaneLogKey,
+} from './layout.js'
+import { ID_BYTES } from './message-id.js'
+import type { Store } from './store.js'
+
+/** Changes that wait at most; then they go into the index. */
+const MAX_WAITING = 32_768
+/** A claim by lane reads what waits: with more of it, it is put into the index first. */
+const MAX_WAITING_READ = 4096
+
+const FIRST_ID = Buffer.alloc(ID_BYTES)
+
+export interface LaneFilter {
+  readonly binding?: string | undefined
+  /** In lower case. */
+  readonly domain?: string | undefined
+}
+
+/** A key of `queue` and its value in one: true is a row that was made, false one that was removed. */
+type Changes = Map<string, boolean>
+
+export class Lanes {
+  readonly #store: Store
+  readonly #committer: () => Committer
+  /** Committed, in the log, not in the index. */
+  #waiting: Changes = new Map()
+  /** Waiting before them, on their way into the index. */
+  #moving: Changes | null = null
+  /** Changes in the log since `#moving`, those that took each other back included. */
+  #logged = 0
+  #firstSeq = 1
+  #nextSeq = 1
+  #coming: { changes: [string, boolean][]; nextSeq: number } | null = null
+  #move: Promise<void> | null = null
+
+  constructor(store: Store, committer: () => Committer) {
+    this.#store = store
+    this.#committer = committer
+    this.#load()
+  }
+
+  /** Called last in each transaction: notes what it changes of the queue. */
+  include(tx: Transaction): void {
+    this.#coming = null
+    const made = new Map<string, Buffer>()
+    const changes: [string, boolean][] = []
+    const { writes } = tx
+    for (let i = 0, end = writes.length; i < end; i++) {
+      const { db, key, value } = writes[i] as (typeof writes)[number]
+      if (db !== 'queue') continue
+      const name = key.toString('latin1')
+      if (value !== undefined) {
+        made.set(name, value)
+        changes.push([name + value.toString('latin1'), true])
+        continue
+      }
+      const was = made.get(name) ?? this.#store.db('queue').get(key)
+      made.delete(name)
+      if (was !== undefined) changes.push([name + was.toString('latin1'), false])
+    }
+    if (changes.length === 0) return
+    let seq = this.#nextSeq
+    for (const row of packLog(changes)) tx.put('lanelog', laneLogKey(seq++), row)
+    this.#coming = { changes, nextSeq: seq }
+  }
+
+  committed(): void {
+    const coming = this.#coming
+    this.#coming = null
+    if (coming === null) return
+    this.#nextSeq = coming.nextSeq
+    for (const [row, made] of coming.changes) note(this.#waiting, row, made)
+    this.#logged += coming.changes.length
+    // Not waited for: what fails stays in the log, and is tried again with the next changes.
+    if (this.#logged >= MAX_WAITING) this.index().catch(() => undefined)
+  }
+
+  /** Puts so much of what waits into the index that reading it is cheap. */
+  async readable(): Promise<void> {
+    while (this.#waiting.size + (this.#moving?.size ?? 0) > MAX_WAITING_READ) await this.index()
+  }
+
+  /** Puts all that waits into the index. */
+  index(): Promise<void> {
+    this.#move ??= this.#index().finally(() => {
+      this.#move = null
+    })
+    return this.#move
+  }
+
+  /** Keys of `queue` in due order, after `after` and up to `now`, as far as they are in the lane. */
+  *due(filter: LaneFilter, now: number, after: Buffer | undefined): Generator<Buffer, void, void> {
+    const end = queueKey(now + 1, FIRST_ID)
+    const sources = this.#sources(filter, after, end)
+    const heads = sources.map((source) => source.next().value as Buffer | undefined)
+    try {
+      for (;;) {
+        let first = -1
+        for (let i = 0; i < heads.length; i++) {
+          const head = heads[i]
+          if (head === undefined) continue
+          if (first < 0 || head.compare(heads[first] as Buffer) < 0) first = i
+        }
+        if (first < 0) return
+        yield heads[first] as Buffer
+        heads[first] = sources[first]?.next().value as Buffer | undefined
+      }
+    } finally {
+      for (const source of sources) source.return()
+    }
+  }
+
+  /** The rows that the index and its log stand for, as keys of `queue` with their values; for the check. */
+  static *rows(store: Store): Generator<string, void, void> {
+    const changes: Changes = new Map()
+    for (const { value } of store.db('lanelog').getRange({})) {
+      for (const [row, made] of unpackLog(value)) note(changes, row, made)
+    }
+    for (const key of store.db('lanes').getKeys(lanesByDomain())) {
+      const { queue, binding, domain } = splitDomainLane(Buffer.from(key))
+      const row = queue.toString('latin1') + laneValue(binding, domain)
+      if (changes.get(row) !== false) yield row
+    }
+    for (const [row, made] of changes) if (made) yield row
+  }
+
+  async #index(): Promise<void> {
+    if (this.#logged === 0) return
+    const moving = this.#waiting
+    const logged = this.#logged
+    const upTo = this.#nextSeq
+    this.#moving = moving
+    this.#waiting = new Map()
+    this.#logged = 0
+    try {
+      await this.#committer().submit((tx) => {
+        for (const { key, value, made } of sorted(moving)) {
+          if (made) tx.put('lanes', key, value)
+          else tx.remove('lanes', key)
+        }
+        for (let seq = this.#firstSeq; seq < upTo; seq++) tx.remove('lanelog', laneLogKey(seq))
+      }, moving.size * 64)
+      this.#firstSeq = upTo
+    } catch (error) {
+      const since = this.#waiting
+      this.#waiting = moving
+      for (const [row, made] of since) note(moving, row, made)
+      this.#logged += logged
+      throw error
+    } finally {
+      this.#moving = null
+    }
+  }
+
+  #sources(
+    filter: LaneFilter,
+    after: Buffer | undefined,
+    end: Buffer,
+  ): Generator<Buffer, void, void>[] {
+    const { binding, domain } = filter
+    const stored =
+      domain === undefined
+        ? [this.#stored(lanePrefix('binding', binding as string), binding as string, after, end)]
+        : (binding === undefined ? this.#bindingsOf(domain) : [binding]).map((name) =>
+            this.#stored(lanePrefix('domain', domain, name), name, after, end, domain),
+          )
+    return [...stored, this.#notStored(filter, after, end)]
+  }
+
+  /** `domain` undefined: a lane by binding, whose rows name theirs. */
+  *#stored(
+    prefix: Buffer,
+    binding: string,
+    after: Buffer | undefined,
+    end: Buffer,
+    domain?: string,
+  ): Generator<Buffer, void, void> {
+    const range = {
+      start: after === undefined ? prefix : Buffer.concat([prefix, after]),
+      exclusiveStart: after !== undefined,
+      end: Buffer.concat([prefix, end]),
+    }
+    const common = domain === undefined ? undefined : laneValue(binding, domain)
+    for (const { key, value } of this.#store.db('lanes').getRange(range)) {
+      const queue = Buffer.from(key.subarray(key.length - QUEUE_KEY_BYTES))
+      if (this.#waiting.size > 0 || this.#moving !== null) {
+        const row =
+          queue.toString('latin1') + (common ?? laneValue(binding, value.toString('utf8')))
+        if ((this.#waiting.get(row) ?? this.#moving?.get(row)) === false) continue
+      }
+      yield queue
+    }
+  }
+
+  *#notStored(
+    filter: LaneFilter,
+    after: Buffer | undefined,
+    end: Buffer,
+  ): Generator<Buffer, void, void> {
+    const from = after?.toString('latin1')
+    const to = end.toString('latin1')
+    const value = (row: string) => row.slice(QUEUE_KEY_BYTES)
+    const binding = filter.binding === undefined ? undefined : latin1(`${filter.binding}\0`)
+    const domain = filter.domain === undefined ? undefined : latin1(`\0${filter.domain}`)
+    const found: string[] = []
+    for (const changes of [this.#moving, this.#waiting]) {
+      for (const [row, made] of changes ?? []) {
+        if (!made || row >= to || (from !== undefined && row.startsWith(from))) continue
+        if (from !== undefined && row < from) continue
+        if (changes === this.#moving && this.#waiting.get(row) === false) continue
+        if (binding !== undefined && !value(row).startsWith(binding)) continue
+        if (domain !== undefined && !value(row).endsWith(domain)) continue
+        found.push(row)
+      }
+    }
+    found.sort()
+    for (const row of found) yield Buffer.from(row.slice(0, QUEUE_KEY_BYTES), 'latin1')
+  }
+
+  /** A look-up a binding. */
+  #bindingsOf(domain: string): string[] {
+    const bindings: string[] = []
+    const prefix = lanePrefix('domain', domain)
+    let start = prefix
+    const end = Buffer.concat([prefix, Buffer.from([0xff])])
+    for (;;) {
+      let next: Buffer | undefined
+      for (const key of this.#store.db('lanes').getKeys({ start, end, limit: 1 })) {
+        const { binding } = splitDomainLane(Buffer.from(key))
+        bindings.push(binding)
+        next = Buffer.concat([prefix, Buffer.from(`${binding}\u0001`)])
+      }
+      if (next === undefined) return bindings
+      start = next
+    }
+  }
+
+  #load(): void {
+    let first = true
+    for (const { key, value } of this.#store.db('lanelog').getRange({})) {
+      const seq = splitLaneLogKey(Buffer.from(key))
+      if (first) this.#firstSeq = seq
+      first = false
+      this.#nextSeq = seq + 1
+      for (const [row, made] of unpackLog(value)) {
+        note(this.#waiting, row, made)
+        this.#logged++
+      }
+    }
+  }
+}
+
+/** What is done and undone before it reached the index need not reach it. */
+function note(changes: Changes, row: string, made: boolean): void {
+  const was = changes.get(row)
+  if (was === undefined) changes.set(row, made)
+  else if (was !== made) changes.delete(row)
+}
+
+/** In the order of their keys, so that a page is written once. */
+function sorted(changes: Changes): { key: Buffer; value: Buffer; made: boolean }[] {
+  const rows: { key: Buffer; value: Buffer; made: boolean }[] = []
+  for (const [row, made] of changes) {
+    const queue = Buffer.from(row.slice(0, QUEUE_KEY_BYTES), 'latin1')
+    const { binding, domain } = splitValue(row.slice(QUEUE_KEY_BYTES))
+    for (const kind of ['domain', 'binding'] as const) {
+      rows.push({ ...laneRow(kind, queue, binding, domain), made })
+    }
+  }
+  return rows.sort((a, b) => a.key.compare(b.key))
+}
+
+/** Of every domain. */
+function lanesByDomain(): { start: Buffer; end: Buffer } {
+  const start = lanePrefix('domain', '').subarray(0, 1)
+  return { start, end: Buffer.from([(start[0] as number) + 1]) }
+}
+
+function splitValue(value: string): { binding: string; domain: string } {
+  const bytes = Buffer.from(value, 'latin1')
+  const middle = bytes.indexOf(0)
+  return { binding: bytes.toString('utf8', 0, middle), domain: bytes.toString('utf8', middle + 1) }
+}
+
+function laneValue(binding: string, domain: string): string {
+  return latin1(`${binding}\0${domain}`)
+}
+
+/** UTF-8, a character a byte: how rows are told apart and sorted. */
+function latin1(text: string): string {
+  return Buffer.from(text).toString('latin1')
+}
+
+const MADE = 1
+
+/** Rows of the log: for each change whether it was made (1), the length of its value (2), key and value. */
+function* packLog(changes: readonly [string, boolean][]): Generator<Buffer, void, void> {
+  for (let from = 0; from < changes.length; ) {
+    let bytes = 0
+    let to = from
+    while (to < changes.length) {
+      const size = 3 + (changes[to] as [string, boolean])[0].length
+      if (to > from && bytes + size > CHUNK_BYTES) break
+      bytes += size
+      to++
+    }
+    const packed = cut(bytes)
+    let at = 0
+    for (; from < to; from++) {
+      const [row, made] = changes[from] as [string, boolean]
+      packed[at] = made ? MADE : 0
+      packed.writeUInt16BE(row.length - QUEUE_KEY_BYTES, at + 1)
+      at += 3 + packed.write(row, at + 3, 'latin1')
+    }
+    yield packed
+  }
+}
+
+function* unpackLog(packed: Buffer): Generator<[string, boolean], void, void> {
+  for (let at = 0; at < packed.length; ) {
+    const end = at + 3 + QUEUE_KEY_BYTES + packed.readUInt16BE(at + 1)
+    yield [packed.toString('latin1', at + 3, end), packed[at] === MADE]
+    at = end
+  }
+}
