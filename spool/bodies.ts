@@ -165,20 +165,29 @@ export class Bodies {
     return () => this.#removeLater(body)
   }
 
-  /** The committed body, or a range of it. A small one is read at once, a large one as it is taken. */
-  read(ref: BodyRef, { start, end }: ByteRange): SwappedBody {
+  /**
+   * The committed body, or a range of it. A small one is read at once, a large one as it is taken.
+   * `onCorrupt` is told when it cannot be read.
+   */
+  read(
+    ref: BodyRef,
+    { start, end }: ByteRange,
+    onCorrupt: (error: unknown) => void = () => undefined,
+  ): SwappedBody {
+    const slice = (from: number, to: number) => {
+      try {
+        return this.#slice(ref, from, to)
+      } catch (error) {
+        onCorrupt(error)
+        throw error
+      }
+    }
     if (end - start <= this.#options.largeMessageThreshold) {
-      return new SmallRead(ref, start, end, this.#slice(ref, start, end))
+      return new SmallRead(ref, start, end, slice(start, end))
     }
     const key = keyOf(ref.body)
     this.#held.set(key, (this.#held.get(key) ?? 0) + 1)
-    return new LargeRead(
-      ref,
-      start,
-      end,
-      (from, to) => this.#slice(ref, from, to),
-      () => this.#letGo(key),
-    )
+    return new LargeRead(ref, start, end, slice, () => this.#letGo(key))
   }
 
   /**

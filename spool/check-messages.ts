@@ -7,7 +7,6 @@ import {
   decodeBodyRef,
   decodeMeta,
   isDropped,
-  isDropped,
   type MessageRecord,
   QUEUE_KEY_BYTES,
   queueRow,
@@ -38,7 +37,7 @@ export async function checkMessages(
       continue
     }
     const ref = bodyRefOf(key, value)
-    if (ref !== undefined && !isDropped(ref)) users.add(ref.body, key, digestOf(ref))
+    if (ref !== undefined) users.add(ref.body, key, digestOf(ref))
     const record = readMeta(key, value)
     if (record === undefined) {
       findings.add({ problem: 'meta-undecodable', what: formatId(key), db: 'messages', key })
@@ -59,7 +58,7 @@ export async function gatherUsers(snapshot: Snapshot, users: BodyUsers, pace: Pa
   for (const { key, value } of snapshot.range('messages')) {
     await pace.step()
     const ref = key.length === ID_BYTES ? bodyRefOf(key, value) : undefined
-    if (ref !== undefined && !isDropped(ref)) users.add(ref.body, key, digestOf(ref))
+    if (ref !== undefined) users.add(ref.body, key, digestOf(ref))
   }
 }
 

@@ -7,7 +7,7 @@
 import { invalid } from './errors.js'
 import { decodeMeta, type MessageRecord, queueKey, splitQueueKey } from './layout.js'
 import { MESSAGE_STATES, type MessageQuery } from './message.js'
-import { ID_BYTES } from './message-id.js'
+import { formatId, ID_BYTES } from './message-id.js'
 import type { Store } from './store.js'
 import { isCount, time } from './validate.js'
 
@@ -19,6 +19,8 @@ const MAX_STEPS = 20_000
 const FIRST_ID = Buffer.alloc(ID_BYTES)
 const FIRST = queueKey(0, FIRST_ID)
 const AFTER_ALL = Buffer.alloc(64, 0xff)
+
+type OnUnreadable = (id: string, error: unknown) => void
 
 export interface Listed {
   found: { id: Buffer; record: MessageRecord }[]
@@ -33,16 +35,16 @@ interface Query {
   readonly limit: number
 }
 
-/** Throws SPOOL_ERR_INVALID. */
-export function list(store: Store, query: MessageQuery): Listed {
+/** Throws SPOOL_ERR_INVALID. What cannot be read is left out, and told. */
+export function list(store: Store, query: MessageQuery, onUnreadable: OnUnreadable): Listed {
   const checked = check(query)
   const byIndex =
     checked.domain !== undefined || checked.binding !== undefined || checked.dueBefore !== undefined
   const kind = byIndex ? 'q' : 'm'
   const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor, kind)
   const { found, last } = byIndex
-    ? listQueue(store, checked, after)
-    : listMessages(store, checked, after)
+    ? listQueue(store, checked, after, onUnreadable)
+    : listMessages(store, checked, after, onUnreadable)
   return { found, cursor: last === null ? null : kind + last.toString('base64url') }
 }
 
@@ -52,7 +54,12 @@ interface Walked {
   last: Buffer | null
 }
 
-function listMessages(store: Store, { state, limit }: Query, after: Buffer | undefined): Walked {
+function listMessages(
+  store: Store,
+  { state, limit }: Query,
+  after: Buffer | undefined,
+  onUnreadable: OnUnreadable,
+): Walked {
   const found: Listed['found'] = []
   let steps = 0
   let last: Buffer = FIRST_ID
@@ -62,13 +69,19 @@ function listMessages(store: Store, { state, limit }: Query, after: Buffer | und
   })) {
     if (found.length === limit || steps++ === MAX_STEPS) return { found, last }
     last = Buffer.from(key)
-    const record = decodeMeta(last, value)
+    const record = readable(last, value, onUnreadable)
+    if (record === undefined) continue
     if (state === undefined || record.state === state) found.push({ id: last, record })
   }
   return { found, last: null }
 }
 
-function listQueue(store: Store, query: Query, after: Buffer | undefined): Walked {
+function listQueue(
+  store: Store,
+  query: Query,
+  after: Buffer | undefined,
+  onUnreadable: OnUnreadable,
+): Walked {
   const { state, domain, binding, dueBefore, limit } = query
   const found: Listed['found'] = []
   let steps = 0
@@ -84,10 +97,24 @@ function listQueue(store: Store, query: Query, after: Buffer | undefined): Walke
     const id = Buffer.from(splitQueueKey(last).id)
     const bytes = store.db('messages').get(id)
     if (bytes === undefined) continue
-    const record = decodeMeta(id, bytes)
+    const record = readable(id, bytes, onUnreadable)
+    if (record === undefined) continue
     if (state === undefined || record.state === state) found.push({ id, record })
   }
   return { found, last: null }
+}
+
+function readable(
+  id: Buffer,
+  bytes: Buffer,
+  onUnreadable: OnUnreadable,
+): MessageRecord | undefined {
+  try {
+    return decodeMeta(id, bytes)
+  } catch (error) {
+    onUnreadable(formatId(id), error)
+    return undefined
+  }
 }
 
 function belongs(value: Buffer, binding: string | undefined, domain: string | undefined): boolean {

@@ -4,6 +4,7 @@
  * row a journal; a row of records goes when its last record is done.
  */
 import type { Committer, LoggedRecord, Transaction } from './committer.js'
+import { SpoolError } from './errors.js'
 import {
   CHUNK_BYTES,
   decodeJournalState,
@@ -265,8 +266,12 @@ export function unpackRow(firstSeq: number, row: Buffer): OutboxRecord[] {
   const records: OutboxRecord[] = []
   for (let at = 0, seq = firstSeq; at < row.length; seq++) {
     const start = at + RECORD_HEADER
-    const end = start + row.readUInt32BE(at + 8)
-    if (end > row.length) throw new RangeError('a record is longer than its row')
+    const end = start > row.length ? start : start + row.readUInt32BE(at + 8)
+    if (end > row.length) {
+      throw new SpoolError('SPOOL_ERR_CORRUPT', `row ${firstSeq} of the outbox cannot be read`, {
+        advice: 'stop the service and run bobbin spool repair',
+      })
+    }
     records.push({
       seq,
       sec: row.readUInt32BE(at),

@@ -399,6 +399,12 @@ export class Spool {
     return this.#delivery.leases.claim(options)
   }
 
+  /** Brings the index by binding and domain up to date; claims by them do it by themselves when it pays. */
+  async index(): Promise<void> {
+    this.#writable()
+    await this.#delivery.lanes.index()
+  }
+
   /** Makes a claim end `leaseSeconds` from now. Throws SPOOL_ERR_NOT_FOUND when it has ended. */
   async extendClaim(lease: string, leaseSeconds?: number): Promise<ExtendedClaim> {
     this.#writable()

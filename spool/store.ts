@@ -49,6 +49,8 @@ export interface StoreOptions {
   readOnly: boolean
   mode: number
   mapSize: number | undefined
+  /** For repair, which has to mend the row that says it. */
+  anyFormat?: boolean
 }
 
 /** Address space, not memory or disk. lmdb-js grows a map that is too small, but keeps the old one. */
@@ -81,18 +83,23 @@ export class Store {
     }
   }
 
+  /** Throws SPOOL_ERR_OPEN. */
+  static async mustExist(path: string): Promise<void> {
+    await stat(join(path, 'data.mdb')).catch((cause: unknown) => {
+      throw new SpoolError('SPOOL_ERR_OPEN', 'there is no spool', { file: path, cause })
+    })
+  }
+
   /** Throws SPOOL_ERR_OPEN. The directory must exist; with `readOnly`, the spool too. */
   static async open(options: StoreOptions): Promise<Store> {
     if (options.readOnly) {
-      await stat(join(options.path, 'data.mdb')).catch((cause: unknown) => {
-        throw new SpoolError('SPOOL_ERR_OPEN', 'there is no spool', { file: options.path, cause })
-      })
+      await Store.mustExist(options.path)
       return new Store(options)
     }
     const isNew = await makeFiles(options)
     const store = new Store(options)
     try {
-      await store.#checkFormat()
+      if (options.anyFormat !== true) await store.#checkFormat()
       if (isNew) await syncDirectory(options.path)
     } catch (error) {
       await store.close()
@@ -194,15 +201,28 @@ export class Store {
   }
 
   async #checkFormat(): Promise<void> {
-    const stored = this.db('state').get(STATE_FORMAT)
-    if (stored === undefined) {
+    const row = this.db('state').get(STATE_FORMAT)
+    if (row === undefined) {
       await this.write(() => void this.db('state').put(STATE_FORMAT, pack(FORMAT_VERSION)))
-    } else if (unpack(stored) !== FORMAT_VERSION) {
-      throw new SpoolError('SPOOL_ERR_OPEN', `the spool has format ${String(unpack(stored))}`, {
-        file: this.path,
-        advice: `this version reads format ${FORMAT_VERSION}`,
-      })
+      return
     }
+    const format = this.#format(row)
+    if (format === FORMAT_VERSION) return
+    throw new SpoolError('SPOOL_ERR_OPEN', `the spool has format ${format}`, {
+      file: this.path,
+      advice: `this version reads format ${FORMAT_VERSION}`,
+    })
+  }
+
+  #format(row: Buffer): string | number {
+    try {
+      const format = unpack(row)
+      if (typeof format === 'number') return format
+    } catch {}
+    throw new SpoolError('SPOOL_ERR_CORRUPT', 'the format of the spool cannot be read', {
+      file: this.path,
+      advice: 'run bobbin spool repair',
+    })
   }
 }
 
