@@ -400,7 +400,7 @@ export class Spool {
   }
 
   /** Brings the index by binding and domain up to date; claims by them do it by themselves when it pays. */
-  async index(): Promise<void> {
+  async indexQueue(): Promise<void> {
     this.#writable()
     await this.#delivery.lanes.index()
   }
