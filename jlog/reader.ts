@@ -9,19 +9,18 @@ import { CheckpointFile, removeConsumedSegments, type SubscriberName } from './c
 import { JlogError } from './errors.js'
 import { segmentFile } from './format.js'
 import { firstSegmentFrom, listJournal } from './journal-directory.js'
-import { KeptBatches } from './kept-batches.js'
 import { formatLogId, type LogId } from './log-id.js'
 import { type BatchLimits, type JournalRecord, RecordBatch } from './record-batch.js'
 import { repairSegment } from './repair-segment.js'
 import {
   type IndexState,
   removeEmptySegment,
-  SegmentIndex,
   type StorageLogSource,
   segmentStart,
 } from './segment-index.js'
-import { ChunkPool, corruptSegment, SegmentReader } from './segment-reader.js'
+import { corruptSegment } from './segment-reader.js'
 import { type JournalSettings, readSettings } from './settings.js'
+import { type KnownSegment, SubscriberSegment } from './subscriber-segment.js'
 
 /** Records that are there to be read: contiguous, in one segment. */
 export interface Interval {
@@ -38,30 +37,17 @@ export async function openReader(dir: string, subscriber: SubscriberName): Promi
   return JournalReader.open(dir, subscriber)
 }
 
-interface OpenIndex {
-  readonly index: SegmentIndex
-  records: number
-  dataEnd: number
-  finished: boolean
-}
-
 export class JournalReader {
   readonly #dir: string
   readonly #checkpoint: CheckpointFile
   /** As read last; safety may be altered while a reader is open. */
   #settings: JournalSettings
-  readonly #pool = new ChunkPool()
   readonly #storageLog: StorageLogSource
-  /** The segment read last, with its index. */
-  #open: OpenIndex | null = null
-  /** What `readBatch` is to give, the marker it is at, and what reads for it. */
+  /** The segment read last. */
+  readonly #segment: SubscriberSegment
+  /** What `readBatch` is to give, and the marker it is at. */
   #interval: Interval | null = null
   #nextMarker = 0
-  /** Records of the open segment that were read to index it. */
-  readonly #kept = new KeptBatches()
-  #bulk: SegmentReader | null = null
-  /** Reads on behalf of `read`, and what of it was read already. */
-  #single: { readonly reader: SegmentReader; batch: RecordBatch } | null = null
   /** How often a segment was repaired by this reader. */
   readonly #repairs = new Map<number, number>()
   #closed: boolean = false
@@ -74,6 +60,7 @@ export class JournalReader {
       this.#settings = await readSettings(dir)
       return this.#settings.storageLog
     }
+    this.#segment = new SubscriberSegment(dir, this.#storageLog)
   }
 
   /** As `openReader`. */
@@ -91,7 +78,7 @@ export class JournalReader {
   async readInterval(): Promise<Interval | null> {
     this.#assertOpen()
     this.#interval = null
-    await this.#dropBulk()
+    await this.#segment.rewind()
     for (;;) {
       const at = await this.#readCheckpoint()
       const found = await this.#findSegment(at)
@@ -101,16 +88,16 @@ export class JournalReader {
         await this.#repair()
         continue
       }
-      const open = this.#open!
-      const { log } = open.index
+      const { records } = this.#segment
+      const log = this.#segment.log!
       const passed = log === at.log ? at.marker : 0
-      if (passed > open.records) await this.#moveCheckpoint({ log, marker: open.records })
+      if (passed > records) await this.#moveCheckpoint({ log, marker: records })
       else if (log !== at.log) await this.#moveCheckpoint(segmentStart(log))
-      if (passed >= open.records) return null
+      if (passed >= records) return null
       this.#interval = {
         first: { log, marker: passed + 1 },
-        last: { log, marker: open.records },
-        count: open.records - passed,
+        last: { log, marker: records },
+        count: records - passed,
       }
       this.#nextMarker = passed + 1
       return this.#interval
@@ -130,7 +117,11 @@ export class JournalReader {
     if (this.#nextMarker > last.marker) return this.#emptyBatch(last)
     const left = last.marker - this.#nextMarker + 1
     const within = { ...limits, maxRecords: Math.min(left, limits.maxRecords ?? left) }
-    const batch = this.#kept.take(this.#nextMarker, within) ?? (await this.#readOn(last, within))
+    let batch = this.#segment.kept(this.#nextMarker, within)
+    if (batch === null) {
+      if (this.#segment.log !== last.log) await this.#openForRead(last)
+      batch = await this.#segment.take(this.#nextMarker, within)
+    }
     this.#nextMarker += batch.length
     return batch
   }
@@ -142,26 +133,10 @@ export class JournalReader {
    */
   async read(id: LogId): Promise<JournalRecord> {
     this.#assertOpen()
-    const held = this.#single?.batch
-    if (held !== undefined && held.log === id.log) {
-      const i = id.marker - held.first.marker
-      if (i >= 0 && i < held.length) return held.record(i)
-    }
     if (!Number.isInteger(id.marker) || id.marker < 1) throw illegalId(id)
-    if (this.#open?.index.log !== id.log || id.marker > this.#open.records)
+    if (this.#segment.log !== id.log || id.marker > this.#segment.records)
       await this.#openForRead(id)
-    const { dataEnd, index } = this.#open!
-    const follows = held !== undefined && held.log === id.log && held.last.marker + 1 === id.marker
-    if (!follows || this.#single === null) {
-      await this.#dropSingle()
-      this.#single = { reader: await this.#readerAt(id.marker), batch: NO_RECORDS }
-    }
-    const { reader } = this.#single
-    const step = await reader.next(dataEnd)
-    if (step.batch === null)
-      throw corruptSegment(index.data.path, index.log, reader.place.position, step.stop)
-    this.#single.batch = step.batch
-    return step.batch.record(0)
+    return this.#segment.record(id.marker)
   }
 
   /**
@@ -184,7 +159,7 @@ export class JournalReader {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    await this.#closeSegment()
+    await this.#segment.close()
     await this.#checkpoint.close()
   }
 
@@ -198,7 +173,7 @@ export class JournalReader {
     if (before === null || before.log < id.log) await removeConsumedSegments(this.#dir)
   }
 
-  /** Opens, as `#open`, the segment that has what comes after `at`, or is the last one. */
+  /** Opens the segment that has what comes after `at`, or is the last one. */
   async #findSegment(at: LogId): Promise<'found' | 'nothing' | 'again' | 'damaged'> {
     const { segments } = await listJournal(this.#dir)
     const newest = segments.at(-1)
@@ -234,50 +209,17 @@ export class JournalReader {
     return 'nothing'
   }
 
+  #resync(log: number, known?: KnownSegment): Promise<IndexState | null> {
+    return this.#segment.resync(log, this.#settings.hdrMagic, known)
+  }
+
   async #removeEmpty(log: number): Promise<void> {
-    await this.#closeSegment()
+    await this.#segment.close()
     await removeEmptySegment(this.#dir, log, this.#storageLog)
   }
 
-  /**
-   * Makes `#open` this segment, its index up to date.
-   * @param known whether it is finished for sure, and how many of its records will not be asked for
-   * @returns null when there is no such segment
-   */
-  async #resync(
-    log: number,
-    known: { finished: boolean; passed: number } = {
-      finished: false,
-      passed: Number.POSITIVE_INFINITY,
-    },
-  ): Promise<IndexState | null> {
-    if (this.#open?.index.log !== log || this.#open.index.stale) {
-      await this.#closeSegment()
-      const index = await SegmentIndex.open(this.#dir, log, this.#settings.hdrMagic, this.#pool)
-      if (index === null) return null
-      this.#open = { index, records: 0, dataEnd: 0, finished: false }
-    }
-    const open = this.#open!
-    const { finished, passed } = known
-    const keep = (batch: RecordBatch) => this.#kept.keep(batch, passed)
-    const state = await open.index.resync(this.#storageLog, finished, keep, passed)
-    if (state.kind === 'indexed') Object.assign(open, state)
-    return state
-  }
-
-  /** The next records of the interval from the segment. */
-  async #readOn(last: LogId, limits: BatchLimits): Promise<RecordBatch> {
-    if (this.#open?.index.log !== last.log) await this.#openForRead(last)
-    const { index, dataEnd } = this.#open!
-    this.#bulk ??= await this.#readerAt(this.#nextMarker)
-    const step = await this.#bulk.next(dataEnd, limits)
-    if (step.batch !== null) return step.batch
-    throw corruptSegment(index.data.path, index.log, this.#bulk.place.position, step.stop)
-  }
-
   async #openForRead(id: LogId): Promise<void> {
-    await this.#dropSingle()
-    await this.#dropBulk()
+    await this.#segment.rewind()
     for (;;) {
       const state = await this.#resync(id.log)
       if (state?.kind === 'damaged') {
@@ -307,47 +249,15 @@ export class JournalReader {
     }
   }
 
-  async #readerAt(marker: number): Promise<SegmentReader> {
-    const { index } = this.#open!
-    const position = await index.offsetOf(marker)
-    const place = { position, marker }
-    const { log, data } = index
-    return new SegmentReader(
-      data,
-      { log, path: data.path, hdrMagic: this.#settings.hdrMagic, ...place },
-      this.#pool,
-    )
-  }
-
   /** The same repair as the command's. It takes the locks itself, so nothing of the segment may be held here. */
   async #repair(): Promise<void> {
-    const { log, data } = this.#open!.index
-    await this.#closeSegment()
+    const { path } = this.#segment
+    const log = this.#segment.log!
+    await this.#segment.close()
     const tried = this.#repairs.get(log) ?? 0
     this.#repairs.set(log, tried + 1)
-    if (tried >= MOST_REPAIRS) throw corruptSegment(data.path, log, 0, 'bad-magic')
+    if (tried >= MOST_REPAIRS) throw corruptSegment(path, log, 0, 'bad-magic')
     await repairSegment(this.#dir, log, { hdrMagic: this.#settings.hdrMagic })
-  }
-
-  async #dropBulk(): Promise<void> {
-    const bulk = this.#bulk
-    this.#bulk = null
-    await bulk?.settle()
-  }
-
-  async #dropSingle(): Promise<void> {
-    const single = this.#single
-    this.#single = null
-    await single?.reader.settle()
-  }
-
-  async #closeSegment(): Promise<void> {
-    this.#kept.clear()
-    await this.#dropBulk()
-    await this.#dropSingle()
-    const open = this.#open
-    this.#open = null
-    await open?.index.close()
   }
 
   #emptyBatch(after: LogId): RecordBatch {

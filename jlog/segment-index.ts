@@ -39,7 +39,7 @@ export type IndexState =
 export class SegmentIndex {
   readonly log: number
   readonly data: JournalFile
-  readonly #hdrMagic: number
+  readonly hdrMagic: number
   readonly #index: JournalFile
   /** Stands after what earlier calls found and entered; nothing before that is read again. */
   readonly #reader: SegmentReader
@@ -54,7 +54,7 @@ export class SegmentIndex {
   ) {
     this.log = log
     this.data = data
-    this.#hdrMagic = hdrMagic
+    this.hdrMagic = hdrMagic
     this.#index = index
     this.#reader = reader
   }
@@ -134,11 +134,11 @@ export class SegmentIndex {
     if (marker === 1) return 0
     const size = this.data.size()
     const offset = await this.#index.withLock(() =>
-      confirmedEntry(this.#index, marker - 1, this.data, size, this.#hdrMagic),
+      confirmedEntry(this.#index, marker - 1, this.data, size, this.hdrMagic),
     )
     if (offset !== null) return offset
     const place = { position: 0, marker: 1 }
-    const of = { log: this.log, path: this.data.path, hdrMagic: this.#hdrMagic }
+    const of = { log: this.log, path: this.data.path, hdrMagic: this.hdrMagic }
     const reader = new SegmentReader(this.data, { ...of, ...place })
     await reader.skip(marker - 1, size)
     return reader.place.position
@@ -153,7 +153,7 @@ export class SegmentIndex {
   async #extend(size: number, keep: KeepBatch | undefined, passed: number): Promise<WalkStop> {
     const { position, marker } = this.#reader.place
     if (marker === 1) {
-      const place = await placeByIndex(this.#index, this.data, size, this.#hdrMagic, passed)
+      const place = await placeByIndex(this.#index, this.data, size, this.hdrMagic, passed)
       if (place !== null) await this.#reader.seek(place)
     }
     // Somebody cut the index or the segment back: what was known of them counts no more.
