@@ -168,6 +168,16 @@ function discardRest(request: IncomingMessage): void {
   request.once('close', () => clearTimeout(timer))
 }
 
+/** What `handleError` would answer, for one of several results. */
+export function problemOf(error: Error): { status: number; code: string; detail: string } {
+  const status = statusOf(error as FastifyError)
+  return {
+    status,
+    code: codeOf(error as FastifyError),
+    detail: detailOf(error as FastifyError, status),
+  }
+}
+
 function statusOf(error: FastifyError): number {
   // What is not even an id names no message.
   if (error instanceof SpoolError && error.field === 'id') return 404

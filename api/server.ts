@@ -13,15 +13,19 @@ import Fastify, {
 import { Jobs } from '../spool/index.js'
 import { type BodyParserOptions, bodyParsers } from './plugins/body-parsers.js'
 import { handleClientError, handleError, handleNotFound, Problem } from './problem.js'
+import { claimRoutes } from './routes/claims.js'
 import { contextRoutes } from './routes/context.js'
+import { eventRoutes } from './routes/events.js'
 import { healthRoutes } from './routes/health.js'
 import { jobRoutes } from './routes/jobs.js'
 import { journalRoutes } from './routes/journals.js'
 import { contentRoutes } from './routes/message-content.js'
 import { messageRoutes } from './routes/messages.js'
+import { quarantineRoutes } from './routes/quarantine.js'
 import { spoolRoutes } from './routes/spool.js'
 import { subscriberRoutes } from './routes/subscribers.js'
 import { tailRoutes } from './routes/tail.js'
+import { upkeepRoutes } from './routes/upkeep.js'
 import { JobSchema, Journal, Meta } from './schemas.js'
 import type { JournalStore, MessageStore } from './stores.js'
 import { TailHubs } from './tail-hub.js'
@@ -113,11 +117,15 @@ const v1Routes: FastifyPluginAsync<{ routes: RouteOptions }> = async (v1, { rout
     messageRoutes,
     contentRoutes,
     contextRoutes,
+    claimRoutes,
+    eventRoutes,
     spoolRoutes,
     journalRoutes,
     subscriberRoutes,
     tailRoutes,
     jobRoutes,
+    upkeepRoutes,
+    quarantineRoutes,
   ]) {
     await v1.register(plugin, routes)
   }

@@ -14,9 +14,19 @@ export type MessageStore = Pick<
   | 'meta'
   | 'swapOutMeta'
   | 'swapRemove'
+  | 'swapOutContent'
+  | 'swapRemoveContent'
+  | 'copy'
   | 'context'
+  | 'claim'
+  | 'extendClaim'
+  | 'releaseClaim'
+  | 'dispose'
+  | 'log'
+  | 'unlinkOnFree'
   | 'list'
   | 'stats'
+  | 'upkeep'
 >
 
 /** Journals by name. */

@@ -22,9 +22,9 @@ async function fill(name, count) {
       // One domain and one binding in the middle of all that have few messages.
       for (let n = 0; n < 100; n++, at++) {
         const rare = at % Math.floor(count / RARE) === 0
-        rcptto.push(`u${at}@${rare ? 'rare' : `domain${at % 50}`}.example`)
+        rcptto.push(`u${at}@${rare ? 'rare' : `domain${at % 10}`}.example`)
       }
-      waves.push(spool.swapOut({ mailfrom: '', rcptto, body, binding: `b${(at / 100) % 20}` }))
+      waves.push(spool.swapOut({ mailfrom: '', rcptto, body, binding: `b${(at / 100) % 5}` }))
     }
     await Promise.all(waves)
   }
