@@ -21,6 +21,7 @@ import {
   segmentFile,
 } from './format.js'
 import { type JournalListing, listJournal } from './journal-directory.js'
+import { MAX_PRE_COMMIT_BYTES } from './pre-commit.js'
 import { isKnownMagic } from './settings.js'
 
 export interface EndianOptions {
@@ -182,6 +183,16 @@ class Conversion {
   async #preCommit(): Promise<void> {
     const source = await JournalFile.open(join(this.#dir, PRE_COMMIT_FILE))
     try {
+      if (source.size() > PRE_COMMIT_HEADER_BYTES + MAX_PRE_COMMIT_BYTES) {
+        throw new JlogError(
+          'JLOG_ERR_PRE_COMMIT_OPEN',
+          `a buffer of ${source.size()} bytes cannot be used`,
+          {
+            file: source.path,
+            advice: 'repair the journal first, on a host of its own byte order',
+          },
+        )
+      }
       const bytes = await source.read(0, source.size())
       if (bytes.length < PRE_COMMIT_HEADER_BYTES) {
         this.#leftOut.push(PRE_COMMIT_FILE)

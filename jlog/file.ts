@@ -30,6 +30,30 @@ const closeFd = promisify(closeCallback)
 const fdatasyncFd = promisify(fdatasync)
 const ftruncateFd = promisify(ftruncate)
 
+/**
+ * Opens what is a file, and nothing else. Without O_NONBLOCK, a pipe in its place would hold up whoever opens it for ever.
+ */
+async function openRegular(path: string, flags: number, mode?: number): Promise<number> {
+  const fd = await openFd(path, flags | constants.O_NONBLOCK, mode)
+  if (fstatSync(fd).isFile()) return fd
+  closeSync(fd)
+  throw Object.assign(new Error('this is no regular file'), { code: 'EINVAL' })
+}
+
+/**
+ * The first `most` bytes of a file that ought to be small; a damaged one may be of any size.
+ * @throws Error of the system call, or with code EINVAL when it is no regular file
+ */
+export async function readSmallFile(path: string, most = 1024 * 1024): Promise<Buffer> {
+  const fd = await openRegular(path, constants.O_RDONLY)
+  try {
+    const buffer = Buffer.allocUnsafe(Math.min(most, fstatSync(fd).size))
+    return buffer.subarray(0, readSync(fd, buffer, 0, buffer.length, 0))
+  } finally {
+    closeSync(fd)
+  }
+}
+
 /** How long a lock is waited for before JLOG_ERR_LOCK, in milliseconds. */
 export const LOCK_TIMEOUT_MS = 30_000
 
@@ -103,7 +127,7 @@ export class JournalFile {
     if (options.create !== undefined) flags |= constants.O_CREAT
     if (options.exclusive) flags |= constants.O_EXCL
     try {
-      return new JournalFile(path, await openFd(path, flags, options.create), errors)
+      return new JournalFile(path, await openRegular(path, flags, options.create), errors)
     } catch (cause) {
       throw new JlogError(errors.open, 'cannot open the file', { file: path, cause })
     }

@@ -2,12 +2,11 @@
  * Puts a journal's metastore right: what it says where that can be believed, else what the segments show (magic,
  * highest segment), else defaults. Bytes that are replaced are kept in a file beside it.
  */
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DamageBytes } from './damage-bytes.js'
 import { HeaderShape, scanSegment } from './damage-scan.js'
 import { JlogError } from './errors.js'
-import { errnoOf, JournalFile, METASTORE_FILE_ERRORS } from './file.js'
+import { errnoOf, JournalFile, METASTORE_FILE_ERRORS, readSmallFile } from './file.js'
 import {
   COMPRESSED_MAGIC,
   COMPRESSION_PROVIDERS,
@@ -59,7 +58,7 @@ export async function repairMetastore(
   })
   try {
     if (file !== null && !options.dryRun) await file.lock({ timeout: options.lockTimeout ?? 5000 })
-    const bytes = file === null ? null : await readFile(path)
+    const bytes = file === null ? null : await readSmallFile(path)
     refuseOtherByteOrder(dir, bytes)
     const { meta, found } = await judge(dir, segments, bytes)
     if (found === null) return { report: report('sound', false, null), meta }

@@ -15,11 +15,11 @@
  * writer that missed the roll finds it full, as it was. The segment being written is never replaced: other writers have it open, wait for its lock and would then append to a file
  * without a name. It is cut back in place or, for damage in its middle, rewritten in place under its lock.
  */
-import { readFile, rename } from 'node:fs/promises'
+import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { checksumFile } from './checksums.js'
 import { JlogError } from './errors.js'
-import { errnoOf, JournalFile, syncDirectory } from './file.js'
+import { errnoOf, JournalFile, readSmallFile, syncDirectory } from './file.js'
 import { indexFile, segmentFile } from './format.js'
 import { exists, moveAside, removeIfThere, replaceFile } from './repair-aside.js'
 import {
@@ -33,6 +33,9 @@ import {
 const COPY_BYTES = 1024 * 1024
 /** Bytes compared to see whether a tail still stands. */
 const TAIL_SAMPLE_BYTES = 64 * 1024
+
+/** A plan grows with the checkpoints that it moves; what is larger is none. */
+const MOST_PLAN_BYTES = 64 * 1024 * 1024
 
 export type RepairMode = 'truncate' | 'replace' | 'rewrite'
 
@@ -75,8 +78,8 @@ export async function readPlan(dir: string, log: number): Promise<RepairPlan | n
   const { plan } = repairFiles(log)
   let text: string
   try {
-    const bytes = await readFile(join(dir, plan))
-    text = bytes.length <= 64 * 1024 * 1024 ? bytes.toString('utf8') : ''
+    const bytes = await readSmallFile(join(dir, plan), MOST_PLAN_BYTES + 1)
+    text = bytes.length <= MOST_PLAN_BYTES ? bytes.toString('utf8') : ''
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return null
     throw error

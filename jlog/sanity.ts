@@ -3,11 +3,10 @@
  * indexes. Only reads, in either byte order, and holds a bounded amount of memory. What it reports need not be damage: a time
  * that goes backwards, or a missing segment, is for the operator to judge.
  */
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type ByteOrder, metastoreIn, walkHeaders, wordAt } from './byte-order.js'
 import { JlogError } from './errors.js'
-import { JournalFile } from './file.js'
+import { JournalFile, readSmallFile } from './file.js'
 import {
   CHECKPOINT_BYTES,
   INDEX_ENTRY_BYTES,
@@ -65,7 +64,7 @@ export interface SanityReport {
 export async function checkSanity(dir: string, order: ByteOrder = 'little'): Promise<SanityReport> {
   const listing = await listJournal(dir)
   const path = join(dir, METASTORE_FILE)
-  const bytes = await readFile(path).catch((cause: unknown) => {
+  const bytes = await readSmallFile(path).catch((cause: unknown) => {
     throw new JlogError('JLOG_ERR_META_OPEN', 'cannot read the metastore', { file: path, cause })
   })
   const metastore = metastoreIn(bytes, order)
@@ -129,7 +128,10 @@ class SanityCheck {
   async #checkpoints(names: readonly string[]): Promise<Map<string, LogId>> {
     const positions = new Map<string, LogId>()
     for (const name of names) {
-      const bytes = await readFile(join(this.#dir, name))
+      const file = join(this.#dir, name)
+      const bytes = await readSmallFile(file).catch((cause: unknown) => {
+        throw new JlogError('JLOG_ERR_CHECKPOINT', 'cannot read the checkpoint', { file, cause })
+      })
       if (bytes.length !== CHECKPOINT_BYTES) {
         this.#note(
           'checkpoint-size',

@@ -3,9 +3,10 @@
  * (magic of the newest readable first header, highest number), and what they cannot tell has its default. Only reads; putting the metastore
  * right is repair's work.
  */
-import { type FileHandle, open, readFile } from 'node:fs/promises'
+import { constants, type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { JlogError } from './errors.js'
+import { readSmallFile } from './file.js'
 import {
   COMPRESSED_MAGIC,
   COMPRESSION_PROVIDERS,
@@ -53,22 +54,25 @@ export async function readSettings(
   const { segments, checkpoints } = listing ?? (await listJournal(dir))
   const highest = segments.at(-1) ?? 0
   const file = join(dir, METASTORE_FILE)
-  const metastore = await readFile(file).then(soundMetastore, (cause: NodeJS.ErrnoException) => {
-    if (cause.code !== 'ENOENT') {
-      throw new JlogError('JLOG_ERR_META_OPEN', 'cannot read the metastore', { file, cause })
-    }
-    if (segments.length === 0 && checkpoints.length === 0) {
-      throw new JlogError(
-        'JLOG_ERR_META_OPEN',
-        'this directory is no journal: it has no metastore',
-        {
-          file: dir,
-          advice: 'make one with `bobbin jlog create`',
-        },
-      )
-    }
-    return null
-  })
+  const metastore = await readSmallFile(file).then(
+    soundMetastore,
+    (cause: NodeJS.ErrnoException) => {
+      if (cause.code !== 'ENOENT') {
+        throw new JlogError('JLOG_ERR_META_OPEN', 'cannot read the metastore', { file, cause })
+      }
+      if (segments.length === 0 && checkpoints.length === 0) {
+        throw new JlogError(
+          'JLOG_ERR_META_OPEN',
+          'this directory is no journal: it has no metastore',
+          {
+            file: dir,
+            advice: 'make one with `bobbin jlog create`',
+          },
+        )
+      }
+      return null
+    },
+  )
   if (metastore !== null) {
     return { ...metastore, storageLog: Math.max(metastore.storageLog, highest), metastore }
   }
@@ -95,7 +99,7 @@ async function magicOfSegments(dir: string, segments: readonly number[]): Promis
 async function firstBytes(path: string, count: number): Promise<Buffer | null> {
   let handle: FileHandle | undefined
   try {
-    handle = await open(path, 'r')
+    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
     const { bytesRead, buffer } = await handle.read(Buffer.alloc(count), 0, count, 0)
     return bytesRead === count ? buffer : null
   } catch {
