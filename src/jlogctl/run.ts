@@ -4,7 +4,7 @@
  */
 import { type LogId, parseLogId } from '../../jlog/index.js'
 import { getopt, UsageError } from './getopt.js'
-import { Failed, type Output } from './output.js'
+import { Failed, type Output, reasonOf } from './output.js'
 import { processJournal, type Task } from './process-journal.js'
 import { alter, create, meta } from './settings.js'
 import { OLD_USAGE, USAGE } from './usage.js'
@@ -51,7 +51,10 @@ export async function jlogctl(argv: readonly string[], io: Output): Promise<numb
     return await SUBCOMMANDS[first]!(rest, io)
   } catch (error) {
     if (error instanceof Failed) return 1
-    if (!(error instanceof UsageError)) throw error
+    if (!(error instanceof UsageError)) {
+      await io.err(`jlogctl: ${reasonOf(error)}\n`)
+      return 1
+    }
     if (error.message !== '') await io.err(`jlogctl: ${error.message}\n`)
     if (error.showUsage) await io.out(old ? USAGE + OLD_USAGE : USAGE)
     return WRONG_USAGE
