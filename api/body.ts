@@ -1,14 +1,27 @@
 /** Request bodies that the handlers read themselves. */
 import type { IncomingMessage } from 'node:http'
+import type { StagedBody } from '../spool/index.js'
+import type { MessageStore } from './stores.js'
 
 /** Up to here, gathering the body is cheaper than streaming it, and 64 connections of it are still little memory. */
 const SMALL_BODY_BYTES = 64 * 1024
+
+/** A message's content: a small one gathered, a large one streamed into the spool. */
+export async function takeBody(
+  request: IncomingMessage,
+  { spool, limits }: { spool: MessageStore; limits: { maxMessageSize: number } },
+): Promise<Buffer | StagedBody> {
+  const small = readSmallBody(request)
+  if (small !== null) return small
+  const { maxMessageSize: maxBytes } = limits
+  return spool.stageBody(request.iterator({ destroyOnReturn: false }), { maxBytes })
+}
 
 /**
  * The whole body, when the request says that it is small.
  * @returns null when it is large, or does not say: then nothing has been read
  */
-export function readSmallBody(request: IncomingMessage): Promise<Buffer> | null {
+function readSmallBody(request: IncomingMessage): Promise<Buffer> | null {
   const header = request.headers['content-length']
   const length = header === undefined ? Number.NaN : Number(header)
   if (!(length <= SMALL_BODY_BYTES)) return null

@@ -1,8 +1,8 @@
 /** A message's meta between the spool (camel case, milliseconds) and JSON (snake case, RFC 3339). */
 import type { Static } from 'typebox'
-import type { MessageMeta, MetaPatch, SpoolStats } from '../spool/index.js'
+import type { MessageMeta, MetaPatch, QuarantineEntry, SpoolStats } from '../spool/index.js'
 import { HttpError } from './problem.js'
-import type { Meta, MetaPatchJson, SpoolState, TimeInput } from './schemas.js'
+import type { Meta, MetaPatchJson, Quarantined, SpoolState, TimeInput } from './schemas.js'
 
 export function metaToJson(meta: MessageMeta): Static<typeof Meta> {
   return {
@@ -60,4 +60,21 @@ export function spoolStateToJson(stats: SpoolStats): Static<typeof SpoolState> {
   const { messages, bodies, bytes, due, outbox, readOnly } = stats
   const oldest = outbox.oldest === null ? null : new Date(outbox.oldest).toISOString()
   return { messages, bodies, bytes, due, outbox: { ...outbox, oldest }, read_only: readOnly }
+}
+
+export function quarantineToJson(entry: QuarantineEntry): Static<typeof Quarantined> {
+  const { name, kind, reason, time, db, key, meta, rowBytes, bodyBytes, bodyParts } = entry
+  const parts = bodyParts?.map(({ at, fileAt, length }) => ({ at, file_at: fileAt, length }))
+  return {
+    name,
+    kind,
+    reason,
+    time: new Date(time).toISOString(),
+    db,
+    key,
+    meta: meta === null ? null : metaToJson(meta),
+    row_bytes: rowBytes,
+    body_bytes: bodyBytes,
+    body_parts: parts ?? null,
+  }
 }

@@ -1,6 +1,6 @@
 /** The shapes that requests and answers share; validation, serialisation, types and the OpenAPI document come from here. */
 import Type, { type Static, type TSchema } from 'typebox'
-import { JOB_STATES } from '../spool/index.js'
+import { JOB_STATES, QUARANTINE_KINDS } from '../spool/index.js'
 import type { Problem } from './problem.js'
 
 export const MESSAGE_TYPE = 'message/rfc822'
@@ -29,7 +29,9 @@ export const Meta = Type.Object(
     mailfrom: Type.String({ description: 'Envelope sender; empty for the null sender.' }),
     rcptto: Type.String({ description: 'Envelope recipient.' }),
     size: Type.Integer({ description: 'Bytes of the content.' }),
-    sha256: Type.String({ description: 'Of the content, in hex.' }),
+    sha256: Type.Union([Type.String(), Type.Null()], {
+      description: 'Of the content, in hex; null when it was dropped.',
+    }),
     created: Time,
     next_attempt: Type.Union([Time, Type.Null()]),
     retries: Type.Integer(),
@@ -95,6 +97,11 @@ export function injectionJson(maxRecipients: number) {
           description: 'The message byte for byte (RFC 4648, section 4); instead of content.',
         }),
       ),
+      refs: Type.Optional(
+        Type.String({
+          description: 'Id of a message whose content it shares; instead of content.',
+        }),
+      ),
       context: Type.Optional(Type.Partial(Context)),
       ...InjectionFields,
     },
@@ -134,6 +141,31 @@ export const SpoolState = Type.Object({
   read_only: Type.Union([Type.String(), Type.Null()], {
     description: 'Why no writes are taken; null when they are.',
   }),
+})
+
+export const MetaRef = Type.Unsafe<Static<typeof Meta>>({ $ref: 'Meta#' })
+
+export const Quarantined = Type.Object({
+  name: Type.String(),
+  kind: Type.Enum([...QUARANTINE_KINDS]),
+  reason: Type.String({ description: 'Why it is here.' }),
+  time: Time,
+  db: Type.String({ description: 'Database that the row was in.' }),
+  key: Type.String({ description: 'Of the row, in hex.' }),
+  meta: Type.Union([MetaRef, Type.Null()], {
+    description: 'Of a message, where it could be read.',
+  }),
+  row_bytes: Type.Union([Type.Integer(), Type.Null()]),
+  body_bytes: Type.Union([Type.Integer(), Type.Null()]),
+  body_parts: Type.Union(
+    [
+      Type.Array(
+        Type.Object({ at: Type.Integer(), file_at: Type.Integer(), length: Type.Integer() }),
+      ),
+      Type.Null(),
+    ],
+    { description: 'Stretches of the content that were there, when not all of it was.' },
+  ),
 })
 
 export const JobSchema = Type.Object(
@@ -223,7 +255,6 @@ export const Journal = Type.Object(
 export const Empty = Type.Null({ description: 'No content' })
 
 // References, so that the document and the serialiser know each shape once.
-export const MetaRef = Type.Unsafe<Static<typeof Meta>>({ $ref: 'Meta#' })
 export const JournalRef = Type.Unsafe<Static<typeof Journal>>({ $ref: 'Journal#' })
 export const JobRef = Type.Unsafe<Static<typeof JobSchema>>({ $ref: 'Job#' })
 const ProblemRef = Type.Unsafe<Static<typeof Problem>>({ $ref: 'Problem#' })

@@ -58,6 +58,7 @@ export {
 } from './quarantine.js'
 export type { RepairOptions, RepairReport } from './repair.js'
 export { repairSpool } from './repair-offline.js'
-export { type Backoff, DEFAULT_SCHEDULE, type RetrySchedule } from './schedule.js'
+export { type Backoff, checkSchedule, DEFAULT_SCHEDULE, type RetrySchedule } from './schedule.js'
 export { openSpool, Spool, type SpoolOptions, type SpoolStats } from './spool.js'
+export type { ReleaseOptions, Upkeep } from './upkeep.js'
 export type { ContextLimits } from './validate.js'

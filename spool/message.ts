@@ -36,13 +36,19 @@ export interface StageOptions {
   signal?: AbortSignal | undefined
 }
 
+/** The content of a message that is stored already, to be shared with it. */
+export interface ContentOf {
+  /** The message's id. */
+  refs: string
+}
+
 export interface NewMessage {
   /** Envelope sender; '' is the null sender (RFC 5321 section 4.5.5). */
   mailfrom: string
   /** One message is made for each, in order, all sharing the body. */
   rcptto: readonly string[]
   /** A Uint8Array must not be changed until the promise has settled. */
-  body: StagedBody | Uint8Array
+  body: StagedBody | Uint8Array | ContentOf
   context?:
     | {
         conn?: Record<string, string> | undefined
@@ -56,8 +62,8 @@ export interface NewMessage {
   /** `default` when not given, and so for `binding`. */
   bindingGroup?: string | undefined
   binding?: string | undefined
-  /** When it is first due; now when not given. */
-  nextAttempt?: number | Date | undefined
+  /** When it is first due; now when not given, never when null. */
+  nextAttempt?: number | Date | null | undefined
   /** Seconds it may stay in the spool; the spool's own setting when not given. */
   retention?: number | undefined
   /** The peer's address for the reception record; `unknown` when not given. */
@@ -76,8 +82,10 @@ export interface MessageMeta {
   id: string
   mailfrom: string
   rcptto: string
+  /** Bytes of the content; 0 when it was dropped. */
   size: number
-  sha256: string
+  /** Of the content, hexadecimal; null when it was dropped. */
+  sha256: string | null
   state: MessageState
   created: number
   /** null: not scheduled. */
@@ -116,6 +124,25 @@ export interface SwapOutMetaOptions {
   force?: boolean | undefined
   /** Refuse with SPOOL_ERR_VERSION unless this version stands. */
   ifVersion?: number | undefined
+}
+
+export interface ContentOptions {
+  /** Refuse with SPOOL_ERR_VERSION unless the meta stands at this version. */
+  ifVersion?: number | undefined
+  /** Refuse with SPOOL_ERR_VERSION unless this is the content. */
+  ifSha256?: string | undefined
+}
+
+export interface CopyOptions {
+  /** Share the content with the original, copy on write, instead of copying it. */
+  share?: boolean | undefined
+}
+
+/** Meta and content of one moment, whatever is written meanwhile. */
+export interface MessageSnapshot {
+  meta: MessageMeta
+  /** To be read or released; null when the content was dropped. */
+  body: SwappedBody | null
 }
 
 export interface SwapOutMetaResult {

@@ -184,6 +184,10 @@ export class Spool {
       metas: this.#metas,
       quarantine: new Quarantine(store.path, options.mode ?? DEFAULT_MODE),
       leaveUnreadable: options.leaveUnreadable ?? false,
+      restore: async (message, source) => {
+        const body = await this.stageBody(source)
+        return (await this.swapOut({ ...message, body })).ids[0] as string
+      },
     })
   }
 

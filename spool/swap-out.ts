@@ -1,10 +1,11 @@
 /** Storing messages: what one becomes in rows, prepared before its transaction begins. */
 import { type Bodies, Staged } from './bodies.js'
+import { refCount, share } from './body-refs.js'
 import type { Transaction } from './committer.js'
 import { invalid } from './errors.js'
 import { type EventOptions, formatEvent } from './events.js'
-import { encodeMeta, type MessageRecord, pairs, queueRow } from './layout.js'
-import type { NewMessage, SwapOutResult } from './message.js'
+import { type BodyRef, encodeMeta, type MessageRecord, pairs, queueRow } from './layout.js'
+import type { ContentOf, NewMessage, SwapOutResult } from './message.js'
 import { formatId, type IdGenerator } from './message-id.js'
 import { type ContextLimits, checkJournal, type Envelope, validateMessage } from './validate.js'
 
@@ -28,21 +29,27 @@ export class Storing {
   readonly results: SwapOutResult[] = []
   readonly #rows: Row[] = []
   readonly #bodies = new Map<Staged, SharedBody>()
+  /** Bodies of messages that are stored already. */
+  readonly #others: { source: Buffer; ref: BodyRef; refs: number }[] = []
+  readonly #contentOf: (id: string) => { source: Buffer; ref: BodyRef }
   readonly #store: Bodies
   readonly #ids: IdGenerator
   readonly #events: EventOptions | undefined
   readonly #journal: string | null
   readonly #now = Date.now()
-  readonly #limits: ContextLimits | undefined
+  readonly #limits: ContextLimits
   #weight = 0
+  #scheduled = 0
 
   constructor(
     bodies: Bodies,
     ids: IdGenerator,
     events: EventOptions | undefined,
-    limits?: ContextLimits,
+    limits: ContextLimits,
+    contentOf: (id: string) => { source: Buffer; ref: BodyRef },
   ) {
     this.#limits = limits
+    this.#contentOf = contentOf
     this.#store = bodies
     this.#ids = ids
     this.#events = events
@@ -59,17 +66,19 @@ export class Storing {
   async add(message: NewMessage): Promise<void> {
     const envelope = validateMessage(message, this.#limits)
     const given = message.body
-    if (given instanceof Staged) this.#add(envelope, given, false)
-    else if (!(given instanceof Uint8Array))
-      throw invalid('body', 'neither bytes nor a staged body')
-    else this.#add(envelope, await this.#store.stage(given), true)
+    if (given instanceof Staged) this.#addStaged(envelope, given, false)
+    else if (given instanceof Uint8Array)
+      this.#addStaged(envelope, await this.#store.stage(given), true)
+    else if (typeof (given as ContentOf | undefined)?.refs === 'string')
+      this.#addShared(envelope, (given as ContentOf).refs)
+    else throw invalid('body', 'neither bytes nor a staged body')
   }
 
   /** As `add`, for bytes that need no staging. False when they do. */
   addAtOnce(message: NewMessage): boolean {
     const given = message?.body
     if (!(given instanceof Uint8Array) || !this.#store.isSmall(given)) return false
-    this.#add(validateMessage(message, this.#limits), this.#store.inMemory(given), true)
+    this.#addStaged(validateMessage(message, this.#limits), this.#store.inMemory(given), true)
     return true
   }
 
@@ -81,6 +90,7 @@ export class Storing {
       tx.add('bodies', 1)
       tx.add('bytes', staged.size)
     }
+    for (const { source, ref, refs } of this.#others) share(tx, source, ref, refs)
     const sec = Math.floor(this.#now / 1000)
     const usec = (this.#now % 1000) * 1000
     for (const { id, meta, queue, event } of this.#rows) {
@@ -90,7 +100,7 @@ export class Storing {
         tx.log({ journal: this.#journal as string, sec, usec, payload: event })
       }
     }
-    tx.add('scheduled', this.#rows.length)
+    tx.add('scheduled', this.#scheduled)
   }
 
   /** Nothing was stored: the caller's staged bodies are theirs again, ours are discarded. */
@@ -101,15 +111,31 @@ export class Storing {
     }
   }
 
-  #add(envelope: Envelope, staged: Staged, ours: boolean): void {
-    const ids = envelope.rcptto.map(() => this.#ids.next(this.#now))
+  #addStaged(envelope: Envelope, staged: Staged, ours: boolean): void {
+    const ids = this.#newIds(envelope)
     const body = this.#share(staged, ids, ours)
+    this.#add(envelope, ids, { size: staged.size, body: body.id, sha256: staged.digest })
+  }
+
+  /** The content of a message that is stored already. */
+  #addShared(envelope: Envelope, id: string): void {
+    const { source, ref } = this.#contentOf(id)
+    const ids = this.#newIds(envelope)
+    this.#others.push({ source, ref, refs: ids.length })
+    this.#add(envelope, ids, ref)
+  }
+
+  #newIds({ rcptto }: Envelope): Buffer[] {
+    return rcptto.map(() => this.#ids.next(this.#now))
+  }
+
+  #add(envelope: Envelope, ids: readonly Buffer[], ref: BodyRef): void {
     const { nextAttempt = this.#now } = envelope
     const base: Omit<MessageRecord, 'rcptto'> = {
       state: 'queued',
-      size: staged.size,
-      body: body.id,
-      sha256: staged.digest,
+      size: ref.size,
+      body: ref.body,
+      sha256: ref.sha256,
       mailfrom: envelope.mailfrom,
       created: this.#now,
       nextAttempt,
@@ -126,6 +152,7 @@ export class Storing {
       mess: pairs(envelope.context.mess),
       lease: null,
     }
+    if (nextAttempt !== null) this.#scheduled += ids.length
     const texts: string[] = []
     for (const [i, rcptto] of envelope.rcptto.entries()) {
       const id = ids[i] as Buffer
@@ -134,15 +161,15 @@ export class Storing {
       const record = { ...base, rcptto }
       const meta = encodeMeta(record)
       const queue = queueRow(id, record)
-      const event = this.#event(text, envelope, rcptto, staged.size)
+      const event = this.#event(text, envelope, rcptto, ref.size)
       this.#rows.push({ id, meta, queue, event })
       this.#weight += meta.length + queue.key.length + queue.value.length + (event?.length ?? 0)
     }
     this.results.push({
       result: 'complete',
       ids: texts,
-      size: staged.size,
-      sha256: staged.sha256,
+      size: ref.size,
+      sha256: ref.sha256.toString('hex'),
     })
   }
 
@@ -185,11 +212,4 @@ export class Storing {
       this.#events,
     )
   }
-}
-
-/** A row of `refs`. */
-export function refCount(refs: number): Buffer {
-  const bytes = Buffer.allocUnsafe(4)
-  bytes.writeUInt32BE(refs)
-  return bytes
 }

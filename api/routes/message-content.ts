@@ -1,16 +1,18 @@
-/** A message's content, byte for byte. */
+/** A message's content: read byte for byte, replaced, dropped, copied. */
 import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import parseRange from 'range-parser'
 import Type from 'typebox'
-import { HttpError } from '../problem.js'
-import { IdParams, MESSAGE_TYPE, problems } from '../schemas.js'
+import { takeBody } from '../body.js'
+import { HttpError, refuseWhenNotReady } from '../problem.js'
+import { Empty, IdParams, Injected, MESSAGE_TYPE, problems } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
 
 /** Up to here a body is read in one piece. */
 const WHOLE_BYTES = 64 * 1024
 
-export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, { spool }) => {
+export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, options) => {
+  const { spool } = options
   const content = {
     [MESSAGE_TYPE]: {
       schema: Type.Unsafe<Buffer | Readable>({ type: 'string', format: 'binary' }),
@@ -41,17 +43,23 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
     },
     async (request, reply) => {
       const { id } = request.params
-      const { size, sha256 } = await spool.meta(id)
-      const etag = `"${sha256}"`
+      let etag = ''
+      let range: ReturnType<typeof rangeOf> | 'not modified' = null
+      const body = await spool.swapIn(id, ({ size, sha256 }) => {
+        etag = `"${sha256}"`
+        range = matches(request.headers['if-none-match'], etag)
+          ? 'not modified'
+          : rangeOf(request.headers.range, request.headers['if-range'], etag, size)
+        if (typeof range === 'string') return { start: 0, end: 0 }
+        return range ?? { start: 0, end: size }
+      })
       reply.header('etag', etag).header('accept-ranges', 'bytes').type(MESSAGE_TYPE)
-      if (matches(request.headers['if-none-match'], etag)) return reply.code(304).send(null)
-
-      const range = rangeOf(request.headers.range, request.headers['if-range'], etag, size)
+      range = range as ReturnType<typeof rangeOf> | 'not modified'
+      if (range === 'not modified') return reply.code(304).send(null)
       if (range === 'unsatisfiable') {
-        reply.header('content-range', `bytes */${size}`)
-        throw new HttpError(416, 'RANGE_NOT_SATISFIABLE', `the content has ${size} bytes`)
+        reply.header('content-range', `bytes */${body.size}`)
+        throw new HttpError(416, 'RANGE_NOT_SATISFIABLE', `the content has ${body.size} bytes`)
       }
-      const body = await spool.swapIn(id, range ?? undefined)
       if (range !== null)
         reply.code(206).header('content-range', `bytes ${body.start}-${body.end - 1}/${body.size}`)
       const length = body.end - body.start
@@ -65,6 +73,100 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
       const stream = Readable.from(body.stream, { objectMode: false })
       stream.once('close', () => body.release())
       return reply.send(stream)
+    },
+  )
+
+  app.put(
+    '/messages/:id/content',
+    {
+      schema: {
+        operationId: 'swap_out_content',
+        summary: 'Replace the content of a message',
+        description:
+          'Copy on write: messages that share the old content keep it. If-Match takes the ETag of the content that is to be replaced.',
+        tags: ['messages'],
+        params: IdParams,
+        headers: Type.Object({ 'if-match': contentMatch }),
+        body: {
+          description: 'The content as it is, streamed',
+          content: { [MESSAGE_TYPE]: { schema: Type.Unsafe<NodeJS.ReadableStream>({}) } },
+        },
+        response: {
+          200: Type.Object({
+            result: Type.String({ examples: ['complete'] }),
+            version: Type.Integer({ description: 'Of the meta, after the change.' }),
+            size: Type.Integer(),
+            sha256: Type.String(),
+          }),
+          ...problems(400, 404, 412, 413, 415, 503, 507),
+        },
+      },
+    },
+    async (request, reply) => {
+      refuseWhenNotReady(options)
+      const { id } = request.params
+      if (!request.headers['content-type']?.startsWith(MESSAGE_TYPE)) {
+        throw new HttpError(
+          415,
+          'FST_ERR_CTP_INVALID_MEDIA_TYPE',
+          `send the content as ${MESSAGE_TYPE}`,
+        )
+      }
+      const ifSha256 = parseContentMatch(request.headers['if-match'])
+      // Before a large body is taken in for nothing.
+      await spool.meta(id)
+      const body = await takeBody(request.raw, options)
+      try {
+        const { version, size, sha256 } = await spool.swapOutContent(id, body, { ifSha256 })
+        reply.header('etag', `"${sha256}"`)
+        return { result: 'complete', version, size, sha256: sha256 ?? '' }
+      } catch (error) {
+        if ('discard' in body) await body.discard()
+        throw error
+      }
+    },
+  )
+
+  app.delete(
+    '/messages/:id/content',
+    {
+      schema: {
+        operationId: 'swap_remove_content',
+        summary: 'Drop the content of a message and keep its meta',
+        tags: ['messages'],
+        params: IdParams,
+        headers: Type.Object({ 'if-match': contentMatch }),
+        response: { 204: Empty, ...problems(400, 404, 412, 503, 507) },
+      },
+    },
+    async (request, reply) => {
+      const ifSha256 = parseContentMatch(request.headers['if-match'])
+      await spool.swapRemoveContent(request.params.id, { ifSha256 })
+      return reply.code(204).send(null)
+    },
+  )
+
+  app.post(
+    '/messages/:id/copy',
+    {
+      schema: {
+        operationId: 'message_copy',
+        summary: 'Copy a message under a new id',
+        description:
+          'Envelope, dictionaries and schedule as they are, not attempted yet, protocol internal; the reception is logged. share=true shares the content, copy on write.',
+        tags: ['messages'],
+        params: IdParams,
+        querystring: Type.Object(
+          { share: Type.Boolean({ default: false }) },
+          { additionalProperties: false },
+        ),
+        response: { 201: Injected, ...problems(400, 404, 409, 503, 507) },
+      },
+    },
+    async (request, reply) => {
+      refuseWhenNotReady(options)
+      reply.code(201)
+      return spool.copy(request.params.id, request.query)
     },
   )
 }
@@ -87,4 +189,14 @@ function rangeOf(
   if (ranges === -2 || ranges.type !== 'bytes' || ranges.length !== 1) return null
   const [{ start, end }] = ranges as unknown as [{ start: number; end: number }]
   return { start, end: end + 1 }
+}
+
+const contentMatch = Type.Optional(Type.String({ description: 'ETag of the content it must have' }))
+
+function parseContentMatch(header: string | undefined): string | undefined {
+  if (header === undefined || header === '*') return undefined
+  const match = /^"([0-9a-f]{64})"$/.exec(header)
+  if (match) return match[1]
+  const detail = 'headers.if-match: give the ETag of the content'
+  throw new HttpError(400, 'INVALID_IF_MATCH', detail)
 }

@@ -3,10 +3,10 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import Type, { type Static } from 'typebox'
 import { MESSAGE_STATES, type NewMessage } from '../../spool/index.js'
-import { readSmallBody } from '../body.js'
+import { takeBody } from '../body.js'
 import { metaToJson, parseTime, patchFromJson } from '../message-json.js'
 import { parseIfMatch } from '../negotiation.js'
-import { HttpError } from '../problem.js'
+import { HttpError, refuseWhenNotReady } from '../problem.js'
 import {
   Empty,
   IdParams,
@@ -46,7 +46,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
             'application/json': { schema: Json },
           },
         },
-        response: { 201: Injected, ...problems(400, 413, 415, 503, 507) },
+        response: { 201: Injected, ...problems(400, 404, 409, 413, 415, 503, 507) },
       },
     },
     async (request, reply) => {
@@ -190,26 +190,25 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   )
 }
 
-function refuseWhenNotReady({ notReady }: RouteOptions): void {
-  const reasons = notReady()
-  if (reasons.length > 0)
-    throw new HttpError(503, 'NOT_READY', `no messages are taken now: ${reasons.join('; ')}`)
-}
-
 function isJson(request: FastifyRequest): boolean {
   return request.headers['content-type']?.startsWith('application/json') ?? false
 }
 
 function messageFromJson(json: InjectionJson): NewMessage {
-  const { content, content_base64: base64, context, ...envelope } = json
-  if ((content === undefined) === (base64 === undefined)) {
+  const { content, content_base64: base64, refs, context, ...envelope } = json
+  if ([content, base64, refs].filter((given) => given !== undefined).length !== 1) {
     throw new HttpError(
       400,
       'INVALID_CONTENT',
-      'body: give the message as content or as content_base64, one of them',
+      'body: give the message as content, as content_base64 or as refs, one of them',
     )
   }
-  const body = content === undefined ? decodeBase64(base64!) : Buffer.from(content, 'utf8')
+  const body =
+    refs !== undefined
+      ? { refs }
+      : content === undefined
+        ? decodeBase64(base64!)
+        : Buffer.from(content, 'utf8')
   return {
     ...envelopeOf(envelope),
     mailfrom: json.mailfrom,
@@ -233,7 +232,7 @@ function decodeBase64(text: string): Buffer {
 async function messageFromStream(
   request: FastifyRequest,
   query: Static<ReturnType<typeof injectionQuery>>,
-  { spool, limits }: RouteOptions,
+  options: RouteOptions,
 ): Promise<NewMessage> {
   const { from, to, ...envelope } = query
   if (!request.headers['content-type']?.startsWith(MESSAGE_TYPE)) {
@@ -250,10 +249,7 @@ async function messageFromStream(
       'querystring: from (may be empty) and at least one to are needed',
     )
   }
-  const body = await (readSmallBody(request.raw) ??
-    (await spool.stageBody(request.raw.iterator({ destroyOnReturn: false }), {
-      maxBytes: limits.maxMessageSize,
-    })))
+  const body = await takeBody(request.raw, options)
   return { ...envelopeOf(envelope), mailfrom: from, rcptto: to, body }
 }
 
@@ -277,7 +273,7 @@ async function storeOrDiscard({ spool }: RouteOptions, message: NewMessage) {
   try {
     return await spool.swapOut(message)
   } catch (error) {
-    if (!(message.body instanceof Uint8Array)) await message.body.discard()
+    if ('discard' in message.body) await message.body.discard()
     throw error
   }
 }
