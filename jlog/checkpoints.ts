@@ -213,8 +213,11 @@ export async function readCheckpoints(dir: string): Promise<Subscriber[]> {
   return all
 }
 
-async function* eachCheckpoint(dir: string): AsyncGenerator<Subscriber, void, undefined> {
-  for (const name of (await listJournal(dir)).checkpoints) {
+async function* eachCheckpoint(
+  dir: string,
+  names?: readonly string[],
+): AsyncGenerator<Subscriber, void, undefined> {
+  for (const name of names ?? (await listJournal(dir)).checkpoints) {
     const nameBytes = parseCheckpointFile(name)!
     try {
       const checkpoint = await readCheckpoint(dir, nameBytes)
@@ -243,9 +246,13 @@ export async function pendingReaders(dir: string, log: number): Promise<PendingR
 }
 
 /** The earliest segment that any checkpoint is in, or one that is at or before `enough`; null when there is no subscriber. */
-async function earliestNeeded(dir: string, enough: number): Promise<number | null> {
+async function earliestNeeded(
+  dir: string,
+  enough: number,
+  names?: readonly string[],
+): Promise<number | null> {
   let earliest: number | null = null
-  for await (const { checkpoint } of eachCheckpoint(dir)) {
+  for await (const { checkpoint } of eachCheckpoint(dir, names)) {
     const log = checkpoint?.log ?? 0
     if (earliest === null || log < earliest) earliest = log
     if (earliest <= enough) break
@@ -268,10 +275,14 @@ export async function removeConsumedSegments(
   { unsubscribed = 'keep' }: CleanOptions = {},
 ): Promise<number[]> {
   // The listing comes first: a segment made after it is not in it, whatever the checkpoints say then.
-  const { segments, names } = await listJournal(dir)
+  const { segments, names, checkpoints } = await listJournal(dir)
   const [oldest] = segments
   const newest = segments.at(-1)
   if (oldest === undefined || newest === undefined) return []
+  // Mostly somebody needs the oldest segment, and that is that. Whoever is to remove one looks who is there now.
+  const holder = await earliestNeeded(dir, oldest, checkpoints)
+  const held = holder !== null && holder <= oldest
+  if (held && !names.some((name) => isBeside(name, holder))) return []
   const needed = await earliestNeeded(dir, oldest)
   const earliest = needed ?? (unsubscribed === 'remove' ? newest : null)
   if (earliest === null) return []
@@ -279,17 +290,17 @@ export async function removeConsumedSegments(
   for (const log of consumed) await removeIfThere(join(dir, segmentFile(log)))
   // Also those whose segment went before them, in a process that died in between.
   const limit = Math.min(earliest, newest)
-  for (const name of names) {
-    const log = parseSegmentFile(name.slice(0, 8))
-    if (log !== null && log < limit && BESIDE.test(name.slice(8))) {
-      await removeIfThere(join(dir, name))
-    }
-  }
+  for (const name of names) if (isBeside(name, limit)) await removeIfThere(join(dir, name))
   return consumed
 }
 
 /** What stands beside a segment and is worth nothing without it: its index, its checksums. */
-const BESIDE = /^\.(?:idx|sum)$/
+const BESIDE = /^[0-9a-f]{8}\.(?:idx|sum)$/
+
+/** Does this stand beside a segment before `limit`? */
+function isBeside(name: string, limit: number): boolean {
+  return BESIDE.test(name) && parseSegmentFile(name.slice(0, 8))! < limit
+}
 
 function checkedFile(name: SubscriberName): string {
   const bytes = typeof name === 'string' ? Buffer.byteLength(name) : name.length

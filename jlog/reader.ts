@@ -43,6 +43,8 @@ export class JournalReader {
   /** As read last; safety may be altered while a reader is open. */
   #settings: JournalSettings
   readonly #storageLog: StorageLogSource
+  /** Segments that there were when the directory was listed last. */
+  #listed: readonly number[] = []
   /** The segment read last. */
   readonly #segment: SubscriberSegment
   /** What `readBatch` is to give, and the marker it is at. */
@@ -175,7 +177,10 @@ export class JournalReader {
 
   /** Opens the segment that has what comes after `at`, or is the last one. */
   async #findSegment(at: LogId): Promise<'found' | 'nothing' | 'again' | 'damaged'> {
-    const { segments } = await listJournal(this.#dir)
+    // What was listed before serves as long as there is more in it: a segment that has a next one stays finished.
+    if (!(at.log < (this.#listed.at(-1) ?? 0)))
+      this.#listed = (await listJournal(this.#dir)).segments
+    const segments = this.#listed
     const newest = segments.at(-1)
     if (newest === undefined) return 'nothing'
     const start = firstSegmentFrom(segments, at.log)
@@ -183,14 +188,22 @@ export class JournalReader {
     for (let log = start; ; ) {
       const passed = log === at.log ? at.marker : 0
       const state = await this.#resync(log, { finished: log < newest, passed })
-      if (state === null) return 'again' // A cleaner took it since the directory was listed.
+      if (state === null) {
+        // A cleaner took it since the directory was listed.
+        this.#listed = []
+        return 'again'
+      }
       if (state.kind === 'damaged') return 'damaged'
       if (state.kind === 'empty') {
         await this.#removeEmpty(log)
       }
       const done = state.kind === 'empty' || (state.finished && passed >= state.records)
       const next: number | undefined = done ? firstSegmentFrom(segments, log + 1) : undefined
-      if (next === undefined) return state.kind === 'empty' ? 'again' : 'found'
+      if (next === undefined) {
+        if (state.kind !== 'empty') return 'found'
+        this.#listed = []
+        return 'again'
+      }
       log = next
     }
   }
