@@ -189,6 +189,22 @@ describe('append and cat', () => {
     },
   )
 
+  test('a flipped bit in a payload is found by its checksum, if asked for', async () => {
+    const dir = join(await temporaryDirectory(), 'log')
+    await createJournal(dir, { checksums: true })
+    const writer = await openWriter(dir)
+    await writer.appendBatch(['one', 'two', 'six'])
+    await writer.close()
+    const bytes = await readFile(join(dir, '00000000'))
+    bytes[16 + 3 + 16 + 1]! ^= 1
+    await writeFile(join(dir, '00000000'), bytes)
+    expect(await jlog('cat', dir)).toMatchObject({ code: 0, stdout: 'one\ntvo\nsix\n' })
+    const verified = await jlog('cat', dir, '--verify')
+    expect(verified).toMatchObject({ code: 1, stdout: 'one\nsix\n' })
+    expect(verified.stderr).toMatch(/19 bytes at 19 are no confirmed record \(checksum\)/)
+    expect((await jlog('inspect', dir)).code).toBe(1)
+  })
+
   test('a record that does not decompress is told and left out', async () => {
     const dir = await copyOf('lz4')
     const segment = join(dir, '00000000')

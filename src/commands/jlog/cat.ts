@@ -15,23 +15,31 @@ export function addCat(jlog: Command): void {
     .argument('<dir>')
     .option('--subscriber <name>', "from this subscriber's checkpoint on")
     .option('--json', 'a line of JSON each, payloads in base64')
+    .option('--verify', 'compare each record with its checksum, where it has one')
     .addHelpText(
       'after',
       '\nExample:\n  bobbin jlog cat ./mail.jlog --subscriber archive --json | head',
     )
-    .action(async (dir: string, { subscriber, json }: { subscriber?: string; json?: boolean }) => {
+    .action(async (dir: string, { subscriber, json, verify = false }: CatFlags) => {
       const damage = new DamageLog()
       const output = { ...(json ? { json } : {}), onUnreadable: damage.unreadable.bind(damage) }
       const from = subscriber === undefined ? undefined : await getCheckpoint(dir, subscriber)
       for await (const batch of readRecords(dir, {
         ...(from === undefined ? {} : { after: from }),
         onDamage: 'skip',
+        verify,
         onSkipped: damage.skipped.bind(damage),
       })) {
         await printRecords(from === undefined ? batch : after(batch, from), output)
       }
       damage.finish()
     })
+}
+
+interface CatFlags {
+  subscriber?: string
+  json?: boolean
+  verify?: boolean
 }
 
 export function addTail(jlog: Command): void {
