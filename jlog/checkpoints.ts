@@ -20,7 +20,7 @@ import {
   type Safety,
   segmentFile,
 } from './format.js'
-import { listJournal } from './journal-directory.js'
+import { type JournalListing, listJournal } from './journal-directory.js'
 import type { LogId } from './log-id.js'
 import { removeIfThere } from './segment-index.js'
 
@@ -268,21 +268,21 @@ export interface CleanOptions {
 /**
  * Removes the segments that no checkpoint is at or before, with their indexes and the like; never the one being written, and no file
  * that holds quarantined bytes. When there is no subscriber, none; or all finished ones, if the caller says so.
+ * @param listed what a caller knows already, perhaps not the latest: it may save a listing
  * @returns numbers of the segments removed
  */
 export async function removeConsumedSegments(
   dir: string,
   { unsubscribed = 'keep' }: CleanOptions = {},
+  listed?: JournalListing,
 ): Promise<number[]> {
+  // Mostly somebody needs the oldest segment, and that is that, however old the listing is that names them.
+  if (listed !== undefined && (await isHeld(dir, listed))) return []
   // The listing comes first: a segment made after it is not in it, whatever the checkpoints say then.
-  const { segments, names, checkpoints } = await listJournal(dir)
+  const { segments, names } = await listJournal(dir)
   const [oldest] = segments
   const newest = segments.at(-1)
   if (oldest === undefined || newest === undefined) return []
-  // Mostly somebody needs the oldest segment, and that is that. Whoever is to remove one looks who is there now.
-  const holder = await earliestNeeded(dir, oldest, checkpoints)
-  const held = holder !== null && holder <= oldest
-  if (held && !names.some((name) => isBeside(name, holder))) return []
   const needed = await earliestNeeded(dir, oldest)
   const earliest = needed ?? (unsubscribed === 'remove' ? newest : null)
   if (earliest === null) return []
@@ -292,6 +292,12 @@ export async function removeConsumedSegments(
   const limit = Math.min(earliest, newest)
   for (const name of names) if (isBeside(name, limit)) await removeIfThere(join(dir, name))
   return consumed
+}
+
+async function isHeld(dir: string, { segments, checkpoints }: JournalListing): Promise<boolean> {
+  const [oldest] = segments
+  const needed = oldest === undefined ? null : await earliestNeeded(dir, oldest, checkpoints)
+  return needed !== null && needed <= oldest!
 }
 
 /** What stands beside a segment and is worth nothing without it: its index, its checksums. */

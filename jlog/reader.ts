@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { CheckpointFile, removeConsumedSegments, type SubscriberName } from './checkpoints.js'
 import { JlogError } from './errors.js'
 import { segmentFile } from './format.js'
-import { firstSegmentFrom, listJournal } from './journal-directory.js'
+import { firstSegmentFrom, type JournalListing, listJournal } from './journal-directory.js'
 import { formatLogId, type LogId } from './log-id.js'
 import { type BatchLimits, type JournalRecord, RecordBatch } from './record-batch.js'
 import { repairSegment } from './repair-segment.js'
@@ -43,8 +43,8 @@ export class JournalReader {
   /** As read last; safety may be altered while a reader is open. */
   #settings: JournalSettings
   readonly #storageLog: StorageLogSource
-  /** Segments that there were when the directory was listed last. */
-  #listed: readonly number[] = []
+  /** The directory as it was listed last; undefined when it is to be listed again. */
+  #listed: JournalListing | undefined
   /** The segment read last. */
   readonly #segment: SubscriberSegment
   /** What `readBatch` is to give, and the marker it is at. */
@@ -172,15 +172,16 @@ export class JournalReader {
 
   async #moveCheckpoint(id: LogId): Promise<void> {
     const before = await this.#checkpoint.write(id, this.#settings.safety)
-    if (before === null || before.log < id.log) await removeConsumedSegments(this.#dir)
+    if (before === null || before.log < id.log)
+      await removeConsumedSegments(this.#dir, {}, this.#listed)
   }
 
   /** Opens the segment that has what comes after `at`, or is the last one. */
   async #findSegment(at: LogId): Promise<'found' | 'nothing' | 'again' | 'damaged'> {
     // What was listed before serves as long as there is more in it: a segment that has a next one stays finished.
-    if (!(at.log < (this.#listed.at(-1) ?? 0)))
-      this.#listed = (await listJournal(this.#dir)).segments
-    const segments = this.#listed
+    if (!(at.log < (this.#listed?.segments.at(-1) ?? 0))) this.#listed = undefined
+    this.#listed ??= await listJournal(this.#dir)
+    const { segments } = this.#listed
     const newest = segments.at(-1)
     if (newest === undefined) return 'nothing'
     const start = firstSegmentFrom(segments, at.log)
@@ -190,7 +191,7 @@ export class JournalReader {
       const state = await this.#resync(log, { finished: log < newest, passed })
       if (state === null) {
         // A cleaner took it since the directory was listed.
-        this.#listed = []
+        this.#listed = undefined
         return 'again'
       }
       if (state.kind === 'damaged') return 'damaged'
@@ -201,7 +202,7 @@ export class JournalReader {
       const next: number | undefined = done ? firstSegmentFrom(segments, log + 1) : undefined
       if (next === undefined) {
         if (state.kind !== 'empty') return 'found'
-        this.#listed = []
+        this.#listed = undefined
         return 'again'
       }
       log = next
