@@ -2,8 +2,7 @@
 import { cp, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { Command } from 'commander'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   addSubscriber,
   createJournal,
@@ -12,8 +11,7 @@ import {
   openWriter,
   SAFETY,
 } from '../../jlog/index.js'
-import { addJlog } from '../../src/commands/jlog.js'
-import { runProgram } from '../../src/program.js'
+import { jlog } from '../support/jlog-command.js'
 import { bobbin, temporaryDirectory } from '../support/service.js'
 
 const FIXTURES = fileURLToPath(new URL('../fixtures/jlog/', import.meta.url))
@@ -32,30 +30,6 @@ async function copyOf(fixture: string): Promise<string> {
   const dir = join(await temporaryDirectory(), 'j')
   await cp(join(FIXTURES, fixture), dir, { recursive: true })
   return dir
-}
-
-/** What the program does in a process of its own, but for the process. */
-async function jlog(...args: string[]) {
-  const program = new Command('bobbin').option('--debug')
-  addJlog(program)
-  const stdout: Buffer[] = []
-  const stderr: Buffer[] = []
-  const capture = (stream: NodeJS.WriteStream, into: Buffer[]) =>
-    vi.spyOn(stream, 'write').mockImplementation((chunk) => into.push(Buffer.from(chunk)) > 0)
-  const captured = [capture(process.stdout, stdout), capture(process.stderr, stderr)]
-  try {
-    await runProgram(program, ['jlog', ...args])
-    const code = process.exitCode ?? 0
-    return {
-      code,
-      stdout: Buffer.concat(stdout).toString(),
-      stderr: Buffer.concat(stderr).toString(),
-    }
-  } finally {
-    process.exitCode = 0
-    for (const one of captured) one.mockRestore()
-    process.stdout.removeAllListeners('error')
-  }
 }
 
 async function jsonLines<T>(...args: string[]): Promise<T[]> {
