@@ -43,6 +43,8 @@ export function follow(dir: string, options: FollowOptions): AsyncIterableIterat
     next: () => batches.next(),
     return: () => {
       abort()
+      // Also when nothing was ever asked for, and there is nobody to say that it ended.
+      forget?.()
       return batches.return(undefined)
     },
     [Symbol.asyncIterator]() {
