@@ -7,6 +7,8 @@ import { readFileSync } from 'node:fs'
 import { parse as parseToml, TomlError } from 'smol-toml'
 import Type, { type Static, type TSchema } from 'typebox'
 import { Default, Errors } from 'typebox/value'
+import { checkSchedule, type RetrySchedule, SpoolError } from '../spool/index.js'
+import { EventSettings, formatProblems } from './event-settings.js'
 
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
@@ -60,6 +62,17 @@ export const ConfigSchema = Type.Object(
           default: 2048 * MiB,
           description: 'A larger message is refused (413), in bytes.',
         }),
+        unlink_on_spool_in_failure: Type.Boolean({
+          default: true,
+          description:
+            'A message that cannot be read is moved to quarantine; else left where it is.',
+        }),
+        max_retention: Type.Integer({
+          minimum: 0,
+          maximum: 10 * 366 * 86_400,
+          default: 0,
+          description: 'Seconds a message may stay that has no retention of its own; 0: for ever.',
+        }),
         context_key_bytes: Type.Integer({
           minimum: 1,
           maximum: 320,
@@ -75,22 +88,43 @@ export const ConfigSchema = Type.Object(
       },
       strict,
     ),
-    events: Type.Object(
+    events: EventSettings,
+    retry: Type.Object(
       {
-        format: Type.Enum(['json', 'ec'], {
-          default: 'json',
-          description: "Form of the log records: JSON, or Momentum's @-separated lines.",
-        }),
-        journal: Type.String({
-          pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$',
-          default: 'mainlog',
-          description: 'Journal that events go to; made on first start.',
-        }),
-        max_backlog: Type.Integer({
-          minimum: 1,
-          default: 1_000_000,
+        delays: Type.Array(Type.Number({ exclusiveMinimum: 0 }), {
+          default: [],
           description:
-            'With more log records waiting for their journal, new messages are refused (503).',
+            'Seconds before each retry, the last repeated; empty: base, factor and max say.',
+        }),
+        base: Type.Number({
+          exclusiveMinimum: 0,
+          default: 300,
+          description: 'Seconds before the first retry.',
+        }),
+        factor: Type.Number({
+          minimum: 1,
+          default: 2,
+          description: 'By which each delay is longer than the one before.',
+        }),
+        max: Type.Number({
+          exclusiveMinimum: 0,
+          default: 14_400,
+          description: 'Longest delay, in seconds.',
+        }),
+        max_retries: Type.Integer({
+          minimum: -1,
+          default: -1,
+          description: 'Retries after the first attempt; then the message fails. -1: no limit.',
+        }),
+        message_expiration: Type.Number({
+          minimum: 0,
+          default: 432_000,
+          description:
+            'Seconds since reception after which a transient failure is final; 0: never.',
+        }),
+        never_retry: Type.Boolean({
+          default: false,
+          description: 'The first transient failure is final.',
         }),
       },
       strict,
@@ -178,8 +212,32 @@ export function loadConfig({ file, env = process.env, flags = {} }: ConfigSource
     config,
     (path) => origin.get(path) ?? file ?? 'default',
   )
+  if (problems.length === 0) problems.push(...unworkable(config as Config))
   if (problems.length > 0) throw new ConfigError(problems.join('; '))
   return config as Config
+}
+
+/** When a message is tried again. */
+export function retrySchedule({ retry }: Config): RetrySchedule {
+  const { delays, base, factor, max, max_retries, message_expiration, never_retry } = retry
+  return {
+    delays: delays.length > 0 ? delays : { base, factor, max },
+    maxRetries: max_retries < 0 ? null : max_retries,
+    messageExpiration: message_expiration === 0 ? null : message_expiration,
+    neverRetry: never_retry,
+  }
+}
+
+/** What no schema can say. */
+function unworkable(config: Config): string[] {
+  const problems = formatProblems(config.events)
+  try {
+    checkSchedule(retrySchedule(config))
+  } catch (error) {
+    if (!(error instanceof SpoolError)) throw error
+    problems.push(error.message)
+  }
+  return problems
 }
 
 /** Splits HOST:PORT; the brackets of an IPv6 address go. */
@@ -218,6 +276,13 @@ function listSettings(schema: TSchema, path: readonly string[]): Setting[] {
 }
 
 function fromText(text: string, schema: Setting['schema']): unknown {
+  if (schema.type === 'boolean') return text === 'true' ? true : text === 'false' ? false : text
+  if (schema.type === 'array') {
+    const items = (schema as { items?: Setting['schema'] }).items ?? {}
+    return text === ''
+      ? []
+      : text.split(',').map((item) => fromText(item.trim(), items as Setting['schema']))
+  }
   const isNumber = schema.type === 'integer' || schema.type === 'number'
   return isNumber && text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text
 }

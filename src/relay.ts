@@ -32,10 +32,18 @@ export class Relay {
   readonly #outbox: Outbox
   readonly #journals: JournalSet
   readonly #log: FastifyBaseLogger
+  readonly #make: (journal: string) => Promise<void>
   readonly #workers = new Map<string, JournalRelay>()
   #unsubscribe: () => void = () => undefined
 
-  constructor(outbox: Outbox, journals: JournalSet, log: FastifyBaseLogger) {
+  /** `make` is called before a journal is written to, to make it if it is not there and should be. */
+  constructor(
+    outbox: Outbox,
+    journals: JournalSet,
+    log: FastifyBaseLogger,
+    make: (journal: string) => Promise<void> = async () => undefined,
+  ) {
+    this.#make = make
     this.#outbox = outbox
     this.#journals = journals
     this.#log = log
@@ -63,7 +71,7 @@ export class Relay {
   #worker(journal: string): JournalRelay {
     let worker = this.#workers.get(journal)
     if (worker === undefined) {
-      worker = new JournalRelay(journal, this.#outbox, this.#journals, this.#log)
+      worker = new JournalRelay(journal, this.#outbox, this.#journals, this.#log, this.#make)
       this.#workers.set(journal, worker)
     }
     return worker
@@ -73,6 +81,7 @@ export class Relay {
 /** One journal's part. */
 class JournalRelay {
   failure: Error | null = null
+  readonly #make: (journal: string) => Promise<void>
   readonly #journal: string
   readonly #outbox: Outbox
   readonly #journals: JournalSet
@@ -84,7 +93,14 @@ class JournalRelay {
   /** Segment that the relay's own checkpoint keeps from deletion. */
   #kept: number | null = null
 
-  constructor(journal: string, outbox: Outbox, journals: JournalSet, log: FastifyBaseLogger) {
+  constructor(
+    journal: string,
+    outbox: Outbox,
+    journals: JournalSet,
+    log: FastifyBaseLogger,
+    make: (journal: string) => Promise<void>,
+  ) {
+    this.#make = make
     this.#journal = journal
     this.#outbox = outbox
     this.#journals = journals
@@ -107,6 +123,7 @@ class JournalRelay {
     let retry = FIRST_RETRY_MS
     for (;;) {
       try {
+        await this.#make(this.#journal)
         await this.#journals.withWriter(this.#journal, async (writer) => {
           await this.#finishNoted(writer)
           this.#recovered()

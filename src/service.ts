@@ -4,7 +4,8 @@ import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { buildServer } from '../api/index.js'
 import { JournalSet, SAFETY } from '../jlog/index.js'
 import { openSpool, type Spool } from '../spool/index.js'
-import { type Config, parseListen } from './config.js'
+import { type Config, parseListen, retrySchedule } from './config.js'
+import { eventJournals, eventOptions } from './event-settings.js'
 import { Relay } from './relay.js'
 import { VERSION } from './version.js'
 
@@ -23,12 +24,19 @@ export class Service {
   readonly #server: FastifyInstance
   readonly #config: Config
   readonly #log: FastifyBaseLogger
+  readonly #stopHeartbeat: () => void
   #stopping: Promise<void> | undefined
 
   private constructor(
     config: Config,
     log: FastifyBaseLogger,
-    stores: { spool: Spool; journals: JournalSet; relay: Relay; server: FastifyInstance },
+    stores: {
+      spool: Spool
+      journals: JournalSet
+      relay: Relay
+      server: FastifyInstance
+      stopHeartbeat: () => void
+    },
   ) {
     this.#config = config
     this.#log = log
@@ -36,6 +44,7 @@ export class Service {
     this.#journals = stores.journals
     this.#relay = stores.relay
     this.#server = stores.server
+    this.#stopHeartbeat = stores.stopHeartbeat
   }
 
   /**
@@ -51,11 +60,14 @@ export class Service {
       nodeName: config.spool.node_name,
       largeMessageThreshold: config.spool.large_message_threshold,
       maxMessageSize: config.spool.max_message_size,
+      leaveUnreadable: !config.spool.unlink_on_spool_in_failure,
       contextLimits: {
         keyBytes: config.spool.context_key_bytes,
         bytes: config.spool.context_bytes,
       },
-      events: { format: config.events.format, journalOf: () => config.events.journal },
+      retry: retrySchedule(config),
+      maxRetention: config.spool.max_retention || undefined,
+      events: eventOptions(config.events),
     })
     const undo: (() => Promise<unknown>)[] = [() => spool.close()]
     try {
@@ -63,13 +75,17 @@ export class Service {
       undo.push(() => journals.close())
       if (!(await journals.has(config.events.journal)))
         await journals.create(config.events.journal, { safety: SAFETY.safe })
-      const relay = new Relay(spool.outbox, journals, log)
+      const own = eventJournals(config.events)
+      const relay = new Relay(spool.outbox, journals, log, async (journal) => {
+        if (own.includes(journal) && !(await journals.has(journal)))
+          await journals.create(journal, { safety: SAFETY.safe })
+      })
       relay.start()
       undo.push(() => relay.stop())
       const server = await buildServer({
         spool,
         journals,
-        ownJournals: [config.events.journal],
+        ownJournals: own,
         limits: {
           maxBufferedBody: config.limits.json_bytes,
           maxMessageSize: config.spool.max_message_size,
@@ -82,7 +98,9 @@ export class Service {
         logger: log,
       })
       undo.push(() => server.close())
-      const service = new Service(config, log, { spool, journals, relay, server })
+      const stopHeartbeat = startHeartbeat(spool, config.events.heartbeat)
+      undo.push(async () => stopHeartbeat())
+      const service = new Service(config, log, { spool, journals, relay, server, stopHeartbeat })
       const address = await server.listen({
         ...parseListen(config.listen),
         listenTextResolver: (at) => `listening at ${at}`,
@@ -112,6 +130,7 @@ export class Service {
   async #stop(): Promise<void> {
     this.#log.info('stopping')
     const grace = setTimeout(() => this.hurry(), this.#config.shutdown.grace * 1000).unref()
+    this.#stopHeartbeat()
     await this.#server.close()
     clearTimeout(grace)
     await this.#relay.stop()
@@ -134,4 +153,12 @@ export class Service {
     }
     return reasons
   }
+}
+
+/** Logs a sign of life every so many seconds; on a spool that takes no writes there is none. */
+function startHeartbeat(spool: Spool, seconds: number): () => void {
+  if (seconds === 0) return () => undefined
+  const beat = () => void spool.log({ type: 'heartbeat' }).catch(() => undefined)
+  const timer = setInterval(beat, seconds * 1000).unref()
+  return () => clearInterval(timer)
 }
