@@ -1,7 +1,15 @@
 /** A typed client of the REST service, over fetch. Bodies stream both ways. */
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Static } from 'typebox'
 import type { Problem } from './problem.js'
-import { type Injected, MESSAGE_TYPE, type Meta, type SpoolState } from './schemas.js'
+import {
+  type Injected,
+  type JobSchema,
+  MESSAGE_TYPE,
+  type Meta,
+  type Quarantined,
+  type SpoolState,
+} from './schemas.js'
 
 /** The service's refusal, or that it could not be reached (status 0, code `UNREACHABLE`). */
 export class ClientError extends Error {
@@ -25,6 +33,8 @@ export interface InjectOptions {
 
 export type MetaJson = Static<typeof Meta>
 export type InjectedJson = Static<typeof Injected>
+export type JobJson = Static<typeof JobSchema>
+export type QuarantinedJson = Static<typeof Quarantined>
 export type SpoolStateJson = Static<typeof SpoolState>
 
 export interface ListOptions {
@@ -32,6 +42,8 @@ export interface ListOptions {
   readonly domain?: string | undefined
   readonly binding?: string | undefined
 }
+
+const FIRST_POLL_MS = 20
 
 export class BobbinClient {
   readonly #base: string
@@ -84,6 +96,55 @@ export class BobbinClient {
       yield* page.messages
       cursor = page.cursor
     } while (cursor !== null)
+  }
+
+  /** Starts a long operation and polls it to its end. Throws ClientError when it fails. */
+  async job(path: string, onProgress?: (progress: JobJson['progress']) => void): Promise<unknown> {
+    const response = await this.#fetch(path, { method: 'POST' })
+    let job = (await response.json()) as JobJson
+    for (let wait = FIRST_POLL_MS; job.state === 'running'; wait = Math.min(wait * 2, 1000)) {
+      onProgress?.(job.progress)
+      await delay(wait)
+      job = (await this.#json(`/v1/jobs/${job.id}`)) as JobJson
+    }
+    if (job.state === 'done') return job.result
+    throw new ClientError(0, job.error?.code ?? 'CANCELLED', job.error?.message ?? 'cancelled')
+  }
+
+  /** Every entry, page after page. */
+  async *quarantine(): AsyncGenerator<QuarantinedJson> {
+    let cursor: string | null = null
+    do {
+      const after: string = cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`
+      const page = (await this.#json(`/v1/spool/quarantine?limit=1000${after}`)) as {
+        entries: QuarantinedJson[]
+        cursor: string | null
+      }
+      yield* page.entries
+      cursor = page.cursor
+    } while (cursor !== null)
+  }
+
+  async quarantined(name: string): Promise<QuarantinedJson> {
+    return (await this.#json(`/v1/spool/quarantine/${encodeURIComponent(name)}`)) as QuarantinedJson
+  }
+
+  /** Puts a quarantined message back; returns its new id. */
+  async release(
+    name: string,
+    { from, to, force }: { from?: string; to?: string; force?: boolean },
+  ): Promise<string> {
+    const query = new URLSearchParams()
+    if (from !== undefined) query.set('from', from)
+    if (to !== undefined) query.set('to', to)
+    if (force === true) query.set('force', 'true')
+    const path = `/v1/spool/quarantine/${encodeURIComponent(name)}/release?${query}`
+    const response = await this.#fetch(path, { method: 'POST' })
+    return ((await response.json()) as { id: string }).id
+  }
+
+  async purge(name: string): Promise<void> {
+    await this.#fetch(`/v1/spool/quarantine/${encodeURIComponent(name)}`, { method: 'DELETE' })
   }
 
   async spool(): Promise<SpoolStateJson> {

@@ -3,11 +3,13 @@ export {
   BobbinClient,
   ClientError,
   type InjectOptions,
+  type JobJson,
   type MetaJson,
+  type QuarantinedJson,
   type SpoolStateJson,
 } from './client.js'
 export { journalToJson } from './journal-json.js'
-export { metaToJson, spoolStateToJson } from './message-json.js'
+export { metaToJson, quarantineToJson, spoolStateToJson } from './message-json.js'
 export { HttpError, PROBLEM_TYPE, type Problem } from './problem.js'
 export { type ApiLimits, type ApiOptions, buildServer } from './server.js'
 export type { JournalStore, MessageStore } from './stores.js'

@@ -81,6 +81,7 @@ const MAX_PARTS = 10_000
 export class Quarantine {
   readonly directory: string
   readonly #mode: number
+  #keeping: Promise<void> = Promise.resolve()
 
   constructor(spool: string, mode: number) {
     this.directory = join(spool, 'quarantine')
@@ -88,7 +89,17 @@ export class Quarantine {
   }
 
   /** Durable when it resolves. Returns the entry's name; keeps the entry that is there already. */
-  async keep({ kind, reason, db, key, meta, row, body, bodyOf }: Kept): Promise<string> {
+  keep(kept: Kept): Promise<string> {
+    // One at a time: two readers may have met the same row.
+    const keeping = this.#keeping.then(() => this.#keep(kept))
+    this.#keeping = keeping.then(
+      () => undefined,
+      () => undefined,
+    )
+    return keeping
+  }
+
+  async #keep({ kind, reason, db, key, meta, row, body, bodyOf }: Kept): Promise<string> {
     const name = nameOf(kind, db, key, row)
     if (await exists(join(this.directory, name + NOTE))) return name
     await mkdir(this.directory, { recursive: true, mode: this.#mode | ((this.#mode & 0o444) >> 2) })

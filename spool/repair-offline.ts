@@ -148,7 +148,7 @@ function withAtRest(report: RepairReport, { mended, kept }: AtRest): RepairRepor
   return {
     ...report,
     mended: sum,
-    quarantined: [...kept, ...report.quarantined],
-    quarantinedCount: report.quarantinedCount + kept.length,
+    quarantined: report.quarantined + kept.length,
+    entries: [...kept, ...report.entries],
   }
 }

@@ -26,9 +26,9 @@ export interface RepairReport {
   readonly after: CheckReport
   /** Problems that were mended, by name. */
   readonly mended: Partial<Record<ProblemName, number>>
-  /** Names of entries that came into quarantine, the first of them. */
-  readonly quarantined: string[]
-  readonly quarantinedCount: number
+  /** Entries that came into quarantine, and the names of the first of them. */
+  readonly quarantined: number
+  readonly entries: string[]
 }
 
 /** Problems taken on in one round; the rest wait for the next. */
@@ -117,8 +117,8 @@ function reportOf(
   mended: RepairReport['mended'],
   { kept }: Mender,
 ): RepairReport {
-  const quarantined = kept.slice(0, MAX_LISTED)
-  return { before, after, mended, quarantined, quarantinedCount: kept.length }
+  const entries = kept.slice(0, MAX_LISTED)
+  return { before, after, mended, quarantined: kept.length, entries }
 }
 
 function isOurs({ problem }: Finding, { leaveUnreadable = false }: RepairOptions): boolean {

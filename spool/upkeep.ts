@@ -1,15 +1,29 @@
 /** What keeps a spool well: check and repair, and quarantine for what cannot be read. */
+import { createHash } from 'node:crypto'
 import { type CheckOptions, type CheckReport, checkStore } from './check.js'
-import { SpoolError } from './errors.js'
+import { invalid, SpoolError } from './errors.js'
 import { throwIfAborted } from './jobs.js'
 import { Mender, type MendParts } from './mend.js'
+import type { NewMessage } from './message.js'
 import { parseId } from './message-id.js'
 import type { Quarantine } from './quarantine.js'
 import { type RepairOptions, type RepairReport, repairStore } from './repair.js'
 
+const EMPTY = Buffer.alloc(0)
+
 export interface UpkeepParts extends MendParts {
   /** A message that cannot be read stays where it is. */
   readonly leaveUnreadable: boolean
+  /** Stores a message anew. */
+  readonly restore: (message: NewMessage, body: AsyncIterable<Uint8Array>) => Promise<string>
+}
+
+export interface ReleaseOptions {
+  /** The envelope, where the quarantined meta cannot be read; or another than it has. */
+  readonly mailfrom?: string | undefined
+  readonly rcptto?: string | undefined
+  /** Release what is not whole, too. */
+  readonly force?: boolean | undefined
 }
 
 export class Upkeep {
@@ -52,6 +66,60 @@ export class Upkeep {
     }
   }
 
+  /**
+   * Stores a quarantined message anew, under a new id and due at once, then deletes the entry. Killed in
+   * between, it leaves both: a message may come twice, but is never lost.
+   * Throws SPOOL_ERR_NOT_FOUND; SPOOL_ERR_INVALID for what is no message, or not whole, unless forced.
+   */
+  async release(name: string, options: ReleaseOptions = {}): Promise<string> {
+    const { quarantine, restore } = this.#parts
+    const { kind, meta, bodyBytes } = await quarantine.show(name)
+    if (kind === 'row') throw invalid('name', 'a row is no message')
+    const mailfrom = options.mailfrom ?? meta?.mailfrom
+    const rcptto = options.rcptto ?? meta?.rcptto
+    if (mailfrom === undefined || rcptto === undefined) {
+      const field = mailfrom === undefined ? 'mailfrom' : 'rcptto'
+      throw invalid(field, 'not known of this entry: give the envelope')
+    }
+    if (options.force !== true && !(await this.#isWhole(name))) {
+      throw invalid('name', 'its content is not whole, or not known to be: look at it, then force')
+    }
+    const body = bodyBytes === null ? none() : await quarantine.content(name)
+    const id = await restore(
+      {
+        mailfrom,
+        rcptto: [rcptto],
+        body: EMPTY,
+        ...(meta === null
+          ? {}
+          : {
+              context: meta.context,
+              batchId: meta.batchId,
+              connectionId: meta.connectionId,
+              protocol: meta.protocol,
+              bindingGroup: meta.bindingGroup,
+              binding: meta.binding,
+              peer: meta.peer,
+              ...(meta.retention === null ? {} : { retention: meta.retention }),
+            }),
+      },
+      body,
+    )
+    await quarantine.purge(name)
+    return id
+  }
+
+  /** Whether the content is what the meta says. */
+  async #isWhole(name: string): Promise<boolean> {
+    const { quarantine } = this.#parts
+    const { meta, bodyBytes } = await quarantine.show(name)
+    if (meta === null || meta.sha256 === null || meta.size !== (bodyBytes ?? 0)) return false
+    const hashing = createHash('sha256')
+    if (bodyBytes !== null)
+      for await (const bytes of await quarantine.content(name)) hashing.update(bytes)
+    return hashing.digest('hex') === meta.sha256
+  }
+
   /** A read has failed with this: what does not contradict itself is left alone. */
   unreadable(id: string, error: unknown): void {
     const isCorrupt = error instanceof SpoolError && error.code === 'SPOOL_ERR_CORRUPT'
@@ -65,3 +133,5 @@ export class Upkeep {
     await Promise.allSettled(this.#taking.values())
   }
 }
+
+async function* none(): AsyncGenerator<Uint8Array, void, void> {}

@@ -10,12 +10,9 @@ import {
 import { openSpool, type Spool } from '../../spool/index.js'
 import { print } from '../program.js'
 import { spoolPath } from '../service.js'
-
-interface Options {
-  data: string
-  url?: string
-  json?: boolean
-}
+import { add, type Options, table } from './spool/options.js'
+import { addQuarantine } from './spool/quarantine.js'
+import { addUpkeep } from './spool/upkeep.js'
 
 /** What the commands ask; answered by a service or by the files. */
 interface SpoolSource {
@@ -29,6 +26,9 @@ export function addSpool(program: Command): void {
   const spool = program
     .command('spool')
     .description('look into the spool: offline in --data, or in the service at --url')
+
+  addUpkeep(spool)
+  addQuarantine(spool)
 
   add(spool, 'list', 'list messages, oldest first')
     .option('--domain <domain>', 'only recipients of this domain')
@@ -72,15 +72,6 @@ export function addSpool(program: Command): void {
   )
 }
 
-function add(parent: Command, name: string, description: string, { json = true } = {}): Command {
-  const command = parent
-    .command(name)
-    .description(description)
-    .option('--data <dir>', 'data directory', process.env.BOBBIN_DATA ?? './data')
-    .option('--url <url>', 'ask a running service instead')
-  return json ? command.option('--json', 'print JSON') : command
-}
-
 async function withSource(
   options: Options,
   use: (source: SpoolSource) => Promise<void>,
@@ -116,15 +107,4 @@ function offline(spool: Spool): SpoolSource {
 
 function summary({ id, state, size, mailfrom, rcptto }: MetaJson): string {
   return `${id}  ${state.padEnd(8)}  ${String(size).padStart(10)}  <${mailfrom}> -> <${rcptto}>`
-}
-
-/** One `name: value` a line; what is nested by its path. */
-function table(value: object, prefix = ''): string {
-  return Object.entries(value)
-    .map(([name, item]) =>
-      typeof item === 'object' && item !== null
-        ? table(item, `${prefix}${name}.`)
-        : `${prefix}${name}: ${item ?? '-'}\n`,
-    )
-    .join('')
 }

@@ -38,7 +38,7 @@ describe('repair', () => {
     const mended = Object.keys(report.mended)
     for (const problem of expected) expect(mended).toContain(problem)
     expect(await checkSpool(path)).toMatchObject({ found: 0 })
-    expect(await repairSpool(path)).toMatchObject({ mended: {}, quarantinedCount: 0 })
+    expect(await repairSpool(path)).toMatchObject({ mended: {}, quarantined: 0 })
     // Every message is in the spool, whole, or in quarantine.
     const spool = await temporarySpool({ path })
     const { entries } = await spool.upkeep.quarantine.list()
@@ -49,15 +49,15 @@ describe('repair', () => {
       const body = await bodyOf(spool, id)
       expect(body.equals(id === ids[2] ? Buffer.from('another') : SHARED)).toBe(true)
     }
-    expect(entries).toHaveLength(report.quarantinedCount)
+    expect(entries).toHaveLength(report.quarantined)
   })
 
   test('what it takes out can be read as files, with a note of where it came from', async () => {
     const { path, ids } = await damagedSpool(
       ({ store, id }) => void store.db('messages').put(id, Buffer.from('nonsense')),
     )
-    const { quarantined } = await repairSpool(path)
-    const name = quarantined[0] as string
+    const { entries } = await repairSpool(path)
+    const name = entries[0] as string
     const file = join(path, 'quarantine', name)
     expect(await readFile(`${file}.row`, 'utf8')).toBe('nonsense')
     expect(JSON.parse(await readFile(`${file}.json`, 'utf8'))).toMatchObject({
@@ -79,7 +79,7 @@ describe('repair', () => {
     await store.write(() => void store.db('chunks').remove(keys[2] as Buffer))
     await store.close()
     const report = await repairSpool(path)
-    expect(report.quarantinedCount).toBe(2)
+    expect(report.quarantined).toBe(2)
     const repaired = await temporarySpool({ path })
     const { entries } = await repaired.upkeep.quarantine.list()
     expect(entries.map(({ meta }) => meta?.id)).toEqual(ids)
@@ -101,8 +101,8 @@ describe('repair', () => {
     const { path } = await damagedSpool(
       ({ store, id }) => void store.db('messages').put(id, Buffer.from('nonsense')),
     )
-    const { after, quarantinedCount } = await repairSpool(path, { leaveUnreadable: true })
-    expect(quarantinedCount).toBe(0)
+    const { after, quarantined } = await repairSpool(path, { leaveUnreadable: true })
+    expect(quarantined).toBe(0)
     expect(after.counts).toEqual({ 'meta-undecodable': 1 })
   })
 

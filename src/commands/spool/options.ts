@@ -1,0 +1,48 @@
+/** What the `bobbin spool` commands have in common: their options, and how a report is printed. */
+import type { Command } from 'commander'
+import type { Progress } from '../../../spool/index.js'
+
+export interface Options {
+  data: string
+  url?: string
+  json?: boolean
+}
+
+export function add(
+  parent: Command,
+  name: string,
+  description: string,
+  { json = true } = {},
+): Command {
+  const command = parent
+    .command(name)
+    .description(description)
+    .option('--data <dir>', 'data directory', process.env.BOBBIN_DATA ?? './data')
+    .option('--url <url>', 'ask a running service instead')
+  return json ? command.option('--json', 'print JSON') : command
+}
+
+/** One `name: value` a line; what is nested by its path. */
+export function table(value: object, prefix = ''): string {
+  return Object.entries(value)
+    .map(([name, item]) =>
+      typeof item === 'object' && item !== null
+        ? table(item, `${prefix}${name}.`)
+        : `${prefix}${name}: ${item ?? '-'}\n`,
+    )
+    .join('')
+}
+
+/** Shows progress on a terminal; silent elsewhere. `end` takes it away again. */
+export function progressLine(): { show(progress: Progress | null): void; end(): void } {
+  const { stderr } = process
+  if (!stderr.isTTY) return { show: () => undefined, end: () => undefined }
+  return {
+    show: (progress) => {
+      if (progress === null) return
+      const { phase, done, total } = progress
+      stderr.write(`\r\u001b[K${phase}: ${done}${total === null ? '' : ` of ${total}`}`)
+    },
+    end: () => void stderr.write('\r\u001b[K'),
+  }
+}

@@ -1,0 +1,76 @@
+/** `bobbin spool check` and `repair`: at rest in a data directory, or as a job of a running service. */
+import type { Command } from 'commander'
+import { BobbinClient } from '../../../api/index.js'
+import {
+  type CheckReport,
+  checkSpool,
+  type Progress,
+  type RepairReport,
+  repairSpool,
+} from '../../../spool/index.js'
+import { EXIT, print } from '../../program.js'
+import { spoolPath } from '../../service.js'
+import { add, type Options, progressLine, table } from './options.js'
+
+type OnProgress = (progress: Progress | null) => void
+
+export function addUpkeep(spool: Command): void {
+  add(spool, 'check', 'compare everything in the spool with everything else; changes nothing')
+    .option('--deep', 'compare each content with its hash, too')
+    .action(async (options: Options & { deep?: boolean }) => {
+      const { deep = false, data, url } = options
+      const report = await withProgress((onProgress) =>
+        url === undefined
+          ? checkSpool(spoolPath(data), { deep, onProgress })
+          : (new BobbinClient(url).job(
+              `/v1/spool/check?deep=${deep}`,
+              onProgress,
+            ) as Promise<CheckReport>),
+      )
+      await print(options.json ? `${JSON.stringify(report)}\n` : checkText(report))
+      if (report.found > 0) process.exitCode = EXIT.failed
+    })
+
+  add(
+    spool,
+    'repair',
+    'mend the spool; what cannot be read goes to quarantine, nothing is destroyed',
+  )
+    .option('--shallow', 'do not compare contents with their hashes')
+    .action(async (options: Options & { shallow?: boolean }) => {
+      const { shallow = false, data, url } = options
+      const deep = !shallow
+      const report = await withProgress((onProgress) =>
+        url === undefined
+          ? repairSpool(spoolPath(data), { deep, onProgress })
+          : (new BobbinClient(url).job(
+              `/v1/spool/repair?deep=${deep}`,
+              onProgress,
+            ) as Promise<RepairReport>),
+      )
+      await print(options.json ? `${JSON.stringify(report)}\n` : repairText(report))
+      if (report.after.found > 0) process.exitCode = EXIT.failed
+    })
+}
+
+async function withProgress<T>(run: (onProgress: OnProgress) => Promise<T>): Promise<T> {
+  const line = progressLine()
+  try {
+    return await run(line.show)
+  } finally {
+    line.end()
+  }
+}
+
+function checkText({ problems, found, counts, ...sums }: CheckReport): string {
+  const lines = problems.map(({ problem, what }) => `${problem}: ${what}\n`).join('')
+  const more = found > problems.length ? `and ${found - problems.length} more\n` : ''
+  return `${lines}${more}${table({ ...sums, problems: found })}${table(counts, 'problem.')}`
+}
+
+function repairText({ before, after, mended, quarantined, entries }: RepairReport): string {
+  const names = entries.map((name) => `quarantined: ${name}\n`).join('')
+  const left = after.problems.map(({ problem, what }) => `left: ${problem}: ${what}\n`).join('')
+  const sums = { found: before.found, left: after.found, quarantined }
+  return `${names}${left}${table(mended, 'mended.')}${table(sums)}`
+}

@@ -1,0 +1,88 @@
+// bobbin spool check, repair and quarantine: at rest, and against a running service.
+import { join } from 'node:path'
+import { expect, it } from 'vitest'
+import { openSpool } from '../../spool/index.js'
+import { Store } from '../../spool/store.js'
+import { bobbin, startService, temporaryDirectory } from '../support/service.js'
+
+async function dataWith(bodies: string[]): Promise<{ data: string; ids: string[] }> {
+  const data = await temporaryDirectory()
+  const spool = await openSpool({ path: join(data, 'spool') })
+  const ids: string[] = []
+  for (const body of bodies) {
+    const message = {
+      mailfrom: 'a@example.com',
+      rcptto: ['b@example.net'],
+      body: Buffer.from(body),
+    }
+    ids.push(...(await spool.swapOut(message)).ids)
+  }
+  await spool.close()
+  return { data, ids }
+}
+
+async function damage(data: string, how: (store: Store) => void): Promise<void> {
+  const path = join(data, 'spool')
+  const store = await Store.open({ path, readOnly: false, mode: 0o640, mapSize: undefined })
+  await store.write(() => how(store))
+  await store.close()
+}
+
+it('at rest: finds, mends, releases', async () => {
+  const { data, ids } = await dataWith(['one', 'two'])
+  const at = ['--data', data]
+  expect((await bobbin(['spool', 'check', ...at])).code).toBe(0)
+  await damage(data, (store) => {
+    for (const key of store.db('chunks').getKeys({ limit: 1 })) {
+      void store.db('chunks').put(Buffer.from(key), Buffer.from('ONE'))
+    }
+  })
+  expect((await bobbin(['spool', 'check', ...at])).code).toBe(0)
+  const check = await bobbin(['spool', 'check', '--deep', '--json', ...at])
+  expect(check).toMatchObject({ code: 1, stderr: '' })
+  expect(JSON.parse(check.stdout.toString())).toMatchObject({ counts: { 'body-hash-wrong': 1 } })
+  const repair = await bobbin(['spool', 'repair', '--json', ...at])
+  expect(repair).toMatchObject({ code: 0, stderr: '' })
+  const { entries, quarantined } = JSON.parse(repair.stdout.toString())
+  expect(quarantined).toBe(1)
+  const list = await bobbin(['spool', 'quarantine', 'list', ...at])
+  expect(list.stdout.toString()).toContain(entries[0])
+  const show = await bobbin(['spool', 'quarantine', 'show', '--json', entries[0], ...at])
+  expect(JSON.parse(show.stdout.toString()).meta.id).toBe(ids[0])
+  const refused = await bobbin(['spool', 'quarantine', 'release', entries[0], ...at])
+  expect(refused).toMatchObject({ code: 1, stdout: Buffer.alloc(0) })
+  expect(refused.stderr).toMatch(/^bobbin: [^\n]*not whole[^\n]*\n$/)
+  const released = await bobbin(['spool', 'quarantine', 'release', '--force', entries[0], ...at])
+  const content = await bobbin(['spool', 'cat', released.stdout.toString().trim(), ...at])
+  expect(content.stdout.toString()).toBe('ONE')
+  expect((await bobbin(['spool', 'quarantine', 'purge', entries[0], ...at])).code).toBe(1)
+  expect((await bobbin(['spool', 'check', '--deep', ...at])).code).toBe(0)
+})
+
+it('beside a service: checks the files, repairs over --url, and refuses to repair them at rest', async () => {
+  const { data, ids } = await dataWith(['one', 'two'])
+  await damage(data, (store) => {
+    const id = Buffer.from((ids[0] as string).replaceAll('-', ''), 'hex')
+    void store.db('messages').put(id, Buffer.from('nonsense'))
+  })
+  const service = await startService(data)
+  expect((await bobbin(['spool', 'check', '--data', data])).code).toBe(1)
+  const refused = await bobbin(['spool', 'repair', '--data', data])
+  expect(refused.code).toBe(1)
+  expect(refused.stderr).toMatch(new RegExp(`^bobbin: [^\\n]*process ${service.pid}[^\\n]*\\n$`))
+  const url = ['--url', service.url]
+  const repair = await bobbin(['spool', 'repair', ...url])
+  expect(repair.code).toBe(0)
+  expect(repair.stdout.toString()).toContain('mended.meta-undecodable: 1\n')
+  expect((await bobbin(['spool', 'check', '--deep', ...url])).code).toBe(0)
+  const list = await bobbin(['spool', 'quarantine', 'list', '--json', ...url])
+  const names = list.stdout
+    .toString()
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line).name)
+  for (const name of names) {
+    expect((await bobbin(['spool', 'quarantine', 'purge', name, ...url])).code).toBe(0)
+  }
+  expect((await bobbin(['spool', 'quarantine', 'list', ...url])).stdout.length).toBe(0)
+})
