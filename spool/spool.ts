@@ -9,6 +9,7 @@ import type { Disposed, Disposition, FreeEvent } from './dispositions.js'
 import { invalid, SpoolError } from './errors.js'
 import type { EventOptions } from './events.js'
 import {
+  type BodyRef,
   decodeBodyRef,
   decodeCounters,
   decodeMeta,
@@ -44,6 +45,7 @@ import type { Outbox, OutboxSize } from './outbox.js'
 import { OutboxStore } from './outbox-store.js'
 import { type Ownership, own } from './owner.js'
 import { Quarantine } from './quarantine.js'
+import { type ContentStructure, readHeaders, readStructure } from './parts.js'
 import { Store } from './store.js'
 import { Upkeep } from './upkeep.js'
 import { Storing } from './swap-out.js'
@@ -232,12 +234,7 @@ export class Spool {
     id: string,
     range?: ByteRange | ((content: { size: number; sha256: string }) => ByteRange),
   ): Promise<SwappedBody> {
-    const key = parseId(id)
-    this.#open()
-    const bytes = this.#store.db('messages').getBinaryFast(key)
-    if (bytes === undefined) throw notFound(id)
-    const ref = decodeBodyRef(key, bytes)
-    if (isDropped(ref)) throw contentDropped(id)
+    const { ref } = this.#contentOf(id)
     const onCorrupt = (error: unknown) => this.upkeep.unreadable(id, error)
     if (range === undefined) return this.#bodies.read(ref, { start: 0, end: ref.size }, onCorrupt)
     const wanted =
@@ -252,6 +249,18 @@ export class Spool {
       }
       return { start, end }
     }
+  }
+
+  /** The header alone, without the empty line. Throws as `swapIn`. */
+  async swapInHeaders(id: string): Promise<SwappedBody> {
+    const onCorrupt = (error: unknown) => this.upkeep.unreadable(id, error)
+    return readHeaders(this.#bodies, this.#contentOf(id).ref, onCorrupt)
+  }
+
+  /** The MIME structure, whatever the bytes are, read in one pass. Throws as `swapIn`. */
+  async swapInStructure(id: string): Promise<ContentStructure> {
+    const onCorrupt = (error: unknown) => this.upkeep.unreadable(id, error)
+    return readStructure(this.#bodies, this.#contentOf(id).ref, onCorrupt)
   }
 
   /** Meta and content of one moment. Throws SPOOL_ERR_NOT_FOUND. */
@@ -409,6 +418,12 @@ export class Spool {
     await this.#delivery.lanes.index()
   }
 
+  /** Logs and removes messages that outlived their retention; it happens by itself every second. */
+  async expire(): Promise<void> {
+    this.#writable()
+    await this.#delivery.expire()
+  }
+
   /** Makes a claim end `leaseSeconds` from now. Throws SPOOL_ERR_NOT_FOUND when it has ended. */
   async extendClaim(lease: string, leaseSeconds?: number): Promise<ExtendedClaim> {
     this.#writable()
@@ -501,14 +516,19 @@ export class Spool {
   }
 
   #storing(): Storing {
-    return new Storing(this.#bodies, this.#ids, this.#events, this.#contextLimits, (id) => {
-      const source = parseId(id, 'refs')
-      const bytes = this.#store.db('messages').getBinaryFast(source)
-      if (bytes === undefined) throw notFound(id)
-      const ref = decodeBodyRef(source, bytes)
-      if (isDropped(ref)) throw contentDropped(id)
-      return { source, ref }
-    })
+    return new Storing(this.#bodies, this.#ids, this.#events, this.#contextLimits, (id) =>
+      this.#contentOf(id, 'refs'),
+    )
+  }
+
+  #contentOf(id: string, field?: string): { source: Buffer; ref: BodyRef } {
+    const source = parseId(id, field)
+    this.#open()
+    const bytes = this.#store.db('messages').getBinaryFast(source)
+    if (bytes === undefined) throw notFound(id)
+    const ref = decodeBodyRef(source, bytes)
+    if (isDropped(ref)) throw contentDropped(id)
+    return { source, ref }
   }
 
   async #prepare(storing: Storing, messages: readonly NewMessage[]): Promise<void> {
