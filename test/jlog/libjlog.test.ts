@@ -4,7 +4,7 @@
  */
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { createJournal, openReader, openWriter, readIndexDetails } from '../../jlog/index.js'
 import { makeTemporary, recordsOnDisk } from './journals.js'
 import { labelOf, payloadOf } from './processes/common.mjs'
@@ -13,6 +13,9 @@ import { run } from './processes/run.js'
 
 const why = whyNoLibjlog()
 if (why !== null) console.log(`skipped, with libjlog: ${why}`)
+
+// Processes are slow to start on a busy machine; nobody who is stuck is waited for that long.
+vi.setConfig({ testTimeout: 180_000 })
 
 let scratch: string
 let dir: string

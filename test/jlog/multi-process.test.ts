@@ -1,8 +1,11 @@
 /** Several processes on one journal, killed and started again. The whole of it is in multi-process.slow.ts. */
 import { rm } from 'node:fs/promises'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { makeTemporary } from './journals.js'
 import { run } from './processes/run.js'
+
+// Processes are slow to start on a busy machine; nobody who is stuck is waited for that long.
+vi.setConfig({ testTimeout: 180_000 })
 
 let scratch: string
 
