@@ -1,7 +1,7 @@
 /**
  * Appending by way of the pre-commit buffer: records are collected there, and go to the segment when the next ones do
  * not fit, on flush and on close. What is larger than the buffer goes to the segment directly, after what is pending.
- * Every call but `sync` and `close` is made between the appender's `begin` and `release`, and leaves it so.
+ * Every call but `close` is made between the appender's `begin` and `release`, and leaves it so.
  */
 import { Group, type Piece } from './append-queue.js'
 import { SAFETY } from './format.js'
@@ -56,6 +56,7 @@ export class PreCommitStage {
 
   /** Appends a group. @returns each append's first id, in order */
   async write(group: Group): Promise<LogId[]> {
+    await this.forgetMoved()
     const ids: LogId[] = []
     for (const append of group.appends) {
       const alone = new Group(this.#encoder)
@@ -72,6 +73,16 @@ export class PreCommitStage {
 
   /** Moves what is pending to the segment, and on to the next segment when that one is full. */
   async flush(): Promise<void> {
+    await this.forgetMoved()
+    await this.#flush()
+  }
+
+  /** Pending records that another process has moved to the segment are pending no more, and durable: that process may not have seen to it. */
+  async forgetMoved(): Promise<void> {
+    if (this.#preCommit.forgetMoved()) await this.#appender.sync(true)
+  }
+
+  async #flush(): Promise<void> {
     const preCommit = this.#preCommit
     if (preCommit.records === 0) return
     // The file must hold all that is moved: whoever finds the move half done compares with the file.
@@ -84,6 +95,7 @@ export class PreCommitStage {
   }
 
   async sync(): Promise<void> {
+    await this.forgetMoved()
     await this.#preCommit.sync()
   }
 
@@ -100,7 +112,7 @@ export class PreCommitStage {
     group.encode(preCommit.capacity + 1)
     const piece = group.take()!
     const only = piece.bytes <= preCommit.capacity ? bytesOf(piece) : null
-    if (only === null || !preCommit.mayHold(only)) await this.flush()
+    if (only === null || !preCommit.mayHold(only)) await this.#flush()
     const { log, marker } = this.#appender.place
     const first = { log, marker: marker + preCommit.records + 1 }
     if (only !== null && preCommit.mayHold(only)) preCommit.put(only)

@@ -109,6 +109,32 @@ export class PreCommit {
     if (durable) await this.#file.sync()
   }
 
+  /**
+   * Lets go of what another process has moved to the segment since: whoever opens the journal for writing does so, also a `jlogctl` that only
+   * looks, and says so by a count of 0. To be asked under the segment's lock, before anything is done with the pending records.
+   * @returns whether there was any
+   * @throws JlogError JLOG_ERR_ILLEGAL_WRITE when another writer has put records of its own into the buffer
+   */
+  forgetMoved(): boolean {
+    if (this.#stored === 0) return false
+    const count = this.#file.readNow(0, PRE_COMMIT_HEADER_BYTES)
+    if (count.length === PRE_COMMIT_HEADER_BYTES && count.readUInt32LE(0) === this.#stored)
+      return false
+    if (count.length < PRE_COMMIT_HEADER_BYTES || count.readUInt32LE(0) !== 0) {
+      throw new JlogError('JLOG_ERR_ILLEGAL_WRITE', 'another writer uses the pre-commit buffer', {
+        file: this.#file.path,
+        advice: 'a journal with such a buffer is for one writer at a time',
+      })
+    }
+    this.#buffer.copyWithin(0, this.#stored, this.#used)
+    this.#used -= this.#stored
+    this.#stored = 0
+    this.#offsets.clear()
+    walkRecords(this.#buffer, 0, this.#used, this.#hdrMagic, this.#offsets)
+    this.#lastInSegment = undefined
+    return true
+  }
+
   /** Takes back what was put since the last `store`. */
   unput(): void {
     this.#used = this.#stored

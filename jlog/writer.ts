@@ -151,16 +151,27 @@ export class JournalWriter {
   end(): Promise<LogId> {
     return this.#operation(async () => {
       await this.#appender.beginSoon()
-      const { log, marker } = this.#appender.place
-      this.#appender.release()
-      return { log, marker: marker + (this.#stage?.records ?? 0) }
+      try {
+        await this.#stage?.forgetMoved()
+        const { log, marker } = this.#appender.place
+        return { log, marker: marker + (this.#stage?.records ?? 0) }
+      } finally {
+        this.#appender.release()
+      }
     })
   }
 
   /** Everything appended before this is durable after it, whatever the safety. */
   sync(): Promise<void> {
     return this.#operation(async () => {
-      await this.#stage?.sync()
+      if (this.#stage !== null) {
+        await this.#appender.begin()
+        try {
+          await this.#stage.sync()
+        } finally {
+          this.#appender.release()
+        }
+      }
       await this.#appender.syncAll()
     })
   }

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
+import { createJournal, type LogId, openWriter, readRecords, SAFETY } from '../../jlog/index.js'
 import type { Output } from '../../src/jlogctl/output.js'
 import { jlogctl } from '../../src/jlogctl/run.js'
 import { USAGE } from '../../src/jlogctl/usage.js'
@@ -268,6 +269,35 @@ describe('beyond the transcripts', () => {
     expect(io.stderr).toBe('')
     expect(io.stdout).toContain('next interval: [00000003:00000003, 00000003:0000000c]')
   })
+
+  test.each([SAFETY.almostSafe, SAFETY.safe])(
+    'looking at a journal whose writer has records pending (safety %i): each record once, ids as told',
+    async (safety) => {
+      const j = join(await prepare(null), 'j')
+      await createJournal(j, { preCommit: 4096, safety })
+      const writer = await openWriter(j)
+      const ids = [await writer.append('one'), await writer.append('two')]
+      const io = new Captured()
+      expect(await jlogctl(['data', '-j', j], io)).toBe(0)
+      expect(io.stdout).toContain('[       38 bytes]')
+      expect(await writer.end()).toEqual(ids[1])
+      ids.push(await writer.append('three'))
+      expect(await jlogctl(['data', '-j', j], io)).toBe(0)
+      await writer.sync()
+      ids.push(...(await Promise.all([writer.append('four'), writer.append('five')])))
+      await writer.flush()
+      ids.push(await writer.append('six'))
+      expect(await jlogctl(['data', '-j', j], io)).toBe(0)
+      await writer.close()
+      const read: [string, LogId][] = []
+      for await (const batch of readRecords(j)) {
+        for (const { payload, id } of batch) read.push([payload.toString(), id])
+      }
+      expect(read).toEqual(
+        ['one', 'two', 'three', 'four', 'five', 'six'].map((text, n) => [text, ids[n]]),
+      )
+    },
+  )
 
   test('options as getopt takes them: together, attached, after operands', async () => {
     const { exit, stdout } = await runHere({ fixture: 'segments', argv: ['j', '-i'] })
