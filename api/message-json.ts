@@ -1,8 +1,23 @@
 /** A message's meta between the spool (camel case, milliseconds) and JSON (snake case, RFC 3339). */
 import type { Static } from 'typebox'
-import type { MessageMeta, MetaPatch, QuarantineEntry, SpoolStats } from '../spool/index.js'
+import type {
+  ContentStructure,
+  MessageMeta,
+  MetaPatch,
+  MimePart,
+  QuarantineEntry,
+  SpoolStats,
+} from '../spool/index.js'
 import { HttpError } from './problem.js'
-import type { Meta, MetaPatchJson, Quarantined, SpoolState, TimeInput } from './schemas.js'
+import type {
+  Meta,
+  MetaPatchJson,
+  MimePartJson,
+  MimeStructureJson,
+  Quarantined,
+  SpoolState,
+  TimeInput,
+} from './schemas.js'
 
 export function metaToJson(meta: MessageMeta): Static<typeof Meta> {
   return {
@@ -24,6 +39,24 @@ export function metaToJson(meta: MessageMeta): Static<typeof Meta> {
     retention: meta.retention,
     peer: meta.peer,
     context: meta.context,
+  }
+}
+
+export function structureToJson({
+  root,
+  size,
+  sha256,
+  defects,
+}: ContentStructure): Static<typeof MimeStructureJson> {
+  return { size, sha256, root: partToJson(root), defects: [...defects] }
+}
+
+function partToJson({ headerOffset, headerLength, parts, ...part }: MimePart): MimePartJson {
+  return {
+    ...part,
+    header_offset: headerOffset,
+    header_length: headerLength,
+    parts: parts.map(partToJson),
   }
 }
 

@@ -4,6 +4,8 @@ import { JOB_STATES, QUARANTINE_KINDS } from '../spool/index.js'
 import type { Problem } from './problem.js'
 
 export const MESSAGE_TYPE = 'message/rfc822'
+/** RFC 6522, section 4. */
+export const HEADERS_TYPE = 'text/rfc822-headers'
 export const NDJSON_TYPE = 'application/x-ndjson'
 export const MSGPACK_TYPE = 'application/msgpack'
 
@@ -188,6 +190,48 @@ export const JobSchema = Type.Object(
   },
   { $id: 'Job', title: 'Job' },
 )
+
+/** A part of the tree; its parts are of the same shape. */
+export interface MimePartJson {
+  path: string
+  type: string
+  charset: string | null
+  encoding: string
+  disposition: string | null
+  filename: string | null
+  header_offset: number
+  header_length: number
+  offset: number
+  length: number
+  parts: MimePartJson[]
+}
+
+export const MimePartSchema = Type.Object(
+  {
+    path: Type.String({ description: '1 is the message, 1.2 its second part.', examples: ['1.2'] }),
+    type: Type.String({ examples: ['text/plain'] }),
+    charset: Type.Union([Type.String(), Type.Null()]),
+    encoding: Type.String({ description: '7bit when none is given.', examples: ['base64'] }),
+    disposition: Type.Union([Type.String(), Type.Null()]),
+    filename: Type.Union([Type.String(), Type.Null()], { description: 'Decoded.' }),
+    header_offset: Type.Integer({ description: 'Offsets and lengths are bytes of the content.' }),
+    header_length: Type.Integer({ description: 'Without the empty line.' }),
+    offset: Type.Integer(),
+    length: Type.Integer({ description: 'Of the body of the part as it stands, encoded.' }),
+    parts: Type.Array(Type.Unsafe<MimePartJson>({ $ref: 'MimePart#' })),
+  },
+  { $id: 'MimePart', title: 'MimePart' },
+)
+
+export const MimeStructureJson = Type.Object({
+  size: Type.Integer(),
+  sha256: Type.String(),
+  root: Type.Unsafe<MimePartJson>({ $ref: 'MimePart#' }),
+  defects: Type.Array(
+    Type.Object({ defect: Type.String(), path: Type.String(), offset: Type.Integer() }),
+    { description: 'What is wrong with the message; the tree is the best that can be made of it.' },
+  ),
+})
 
 export const IdParams = Type.Object({ id: Type.String() })
 export const JournalParams = Type.Object({ name: Type.String() })

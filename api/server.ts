@@ -26,7 +26,7 @@ import { spoolRoutes } from './routes/spool.js'
 import { subscriberRoutes } from './routes/subscribers.js'
 import { tailRoutes } from './routes/tail.js'
 import { upkeepRoutes } from './routes/upkeep.js'
-import { JobSchema, Journal, Meta } from './schemas.js'
+import { JobSchema, Journal, Meta, MimePartSchema } from './schemas.js'
 import type { JournalStore, MessageStore } from './stores.js'
 import { TailHubs } from './tail-hub.js'
 import { compileValidator } from './validation.js'
@@ -82,7 +82,7 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
   app.setValidatorCompiler(compileValidator)
   app.setErrorHandler(handleError)
   app.setNotFoundHandler(handleNotFound)
-  for (const schema of [Problem, Meta, Journal, JobSchema]) app.addSchema(schema)
+  for (const schema of [Problem, Meta, Journal, JobSchema, MimePartSchema]) app.addSchema(schema)
 
   await app.register(swagger, {
     openapi: {

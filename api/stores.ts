@@ -14,6 +14,8 @@ export type MessageStore = Pick<
   | 'meta'
   | 'swapOutMeta'
   | 'swapRemove'
+  | 'swapInHeaders'
+  | 'swapInStructure'
   | 'swapOutContent'
   | 'swapRemoveContent'
   | 'copy'

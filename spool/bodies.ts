@@ -174,17 +174,19 @@ export class Bodies {
     { start, end }: ByteRange,
     onCorrupt: (error: unknown) => void = () => undefined,
   ): SwappedBody {
-    const slice = (from: number, to: number) => {
-      try {
-        return this.#slice(ref, from, to)
-      } catch (error) {
-        onCorrupt(error)
-        throw error
-      }
-    }
     if (end - start <= this.#options.largeMessageThreshold) {
-      return new SmallRead(ref, start, end, slice(start, end))
+      return new SmallRead(ref, start, end, this.#told(ref, onCorrupt)(start, end))
     }
+    return this.readInPieces(ref, { start, end }, onCorrupt)
+  }
+
+  /** As `read`, and a small one as it is taken, too. */
+  readInPieces(
+    ref: BodyRef,
+    { start, end }: ByteRange,
+    onCorrupt: (error: unknown) => void = () => undefined,
+  ): SwappedBody {
+    const slice = this.#told(ref, onCorrupt)
     const key = keyOf(ref.body)
     this.#held.set(key, (this.#held.get(key) ?? 0) + 1)
     return new LargeRead(ref, start, end, slice, () => this.#letGo(key))
@@ -250,6 +252,18 @@ export class Bodies {
     if (doomed === undefined) return
     this.#doomed.delete(key)
     this.#removeLater(doomed)
+  }
+
+  /** Reads slices; `onCorrupt` is told when one cannot be read. */
+  #told(ref: BodyRef, onCorrupt: (error: unknown) => void): (from: number, to: number) => Buffer {
+    return (from, to) => {
+      try {
+        return this.#slice(ref, from, to)
+      } catch (error) {
+        onCorrupt(error)
+        throw error
+      }
+    }
   }
 
   #slice({ body, size }: BodyRef, start: number, end: number): Buffer {

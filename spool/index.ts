@@ -49,6 +49,8 @@ export {
   type SwapOutResult,
   type SwappedBody,
 } from './message.js'
+export type { DefectName, MimeDefect, MimePart, MimeStructure } from './mime.js'
+export type { ContentStructure } from './parts.js'
 export type { Outbox, OutboxBatch, OutboxLimits, OutboxRecord, OutboxSize } from './outbox.js'
 export {
   QUARANTINE_KINDS,

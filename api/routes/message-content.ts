@@ -1,12 +1,23 @@
 /** A message's content: read byte for byte, replaced, dropped, copied. */
 import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import parseRange from 'range-parser'
 import Type from 'typebox'
 import { takeBody } from '../body.js'
+import { structureToJson } from '../message-json.js'
 import { HttpError, refuseWhenNotReady } from '../problem.js'
-import { Empty, IdParams, Injected, MESSAGE_TYPE, problems } from '../schemas.js'
+import {
+  Empty,
+  HEADERS_TYPE,
+  IdParams,
+  Injected,
+  MESSAGE_TYPE,
+  MimeStructureJson,
+  problems,
+} from '../schemas.js'
 import type { RouteOptions } from '../server.js'
+import type { MessageStore } from '../stores.js'
 
 /** Up to here a body is read in one piece. */
 const WHOLE_BYTES = 64 * 1024
@@ -28,13 +39,31 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
           'Byte for byte as it came in. ETag is its SHA-256; Range takes one range of bytes.',
         tags: ['messages'],
         params: IdParams,
+        querystring: Type.Object(
+          {
+            part: Type.Optional(
+              Type.Enum(['headers', 'mime-structure'], {
+                description:
+                  'headers: the header alone, without the empty line; mime-structure: the tree of MIME parts and what is wrong with it.',
+              }),
+            ),
+          },
+          { additionalProperties: false },
+        ),
         headers: Type.Object({
           range: Type.Optional(Type.String({ examples: ['bytes=0-1023'] })),
           'if-none-match': Type.Optional(Type.String()),
           'if-range': Type.Optional(Type.String()),
         }),
         response: {
-          200: { description: 'The content', content },
+          200: {
+            description: 'The content, or what was asked for of it',
+            content: {
+              ...content,
+              [HEADERS_TYPE]: content[MESSAGE_TYPE],
+              'application/json': { schema: MimeStructureJson },
+            },
+          },
           206: { description: 'The range', content },
           304: { description: 'It is the content that If-None-Match names', type: 'null' },
           ...problems(404, 416),
@@ -43,6 +72,9 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
     },
     async (request, reply) => {
       const { id } = request.params
+      if (request.query.part !== undefined) {
+        return sendPart(spool, id, request.query.part, request, reply)
+      }
       let etag = ''
       let range: ReturnType<typeof rangeOf> | 'not modified' = null
       const body = await spool.swapIn(id, ({ size, sha256 }) => {
@@ -169,6 +201,35 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
       return spool.copy(request.params.id, request.query)
     },
   )
+}
+
+/** Its ETag is that of the content with the part's name. */
+async function sendPart(
+  spool: MessageStore,
+  id: string,
+  part: 'headers' | 'mime-structure',
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  const isKnown = (sha256: string) => {
+    const etag = `"${sha256}-${part}"`
+    reply.header('etag', etag)
+    return matches(request.headers['if-none-match'], etag)
+  }
+  if (part === 'mime-structure') {
+    const structure = await spool.swapInStructure(id)
+    if (isKnown(structure.sha256)) return reply.code(304).send(null)
+    return reply.type('application/json; charset=utf-8').send(structureToJson(structure))
+  }
+  const headers = await spool.swapInHeaders(id)
+  reply.type(HEADERS_TYPE)
+  if (isKnown(headers.sha256)) {
+    headers.release()
+    return reply.code(304).send(null)
+  }
+  const stream = Readable.from(headers.stream, { objectMode: false })
+  stream.once('close', () => headers.release())
+  return reply.header('content-length', headers.end).send(stream)
 }
 
 function matches(header: string | undefined, etag: string): boolean {
