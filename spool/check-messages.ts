@@ -1,5 +1,6 @@
 /** Checks the messages against the index, both ways, and gathers which bodies they have. */
 import type { BodyUsers } from './body-users.js'
+import { checkMessageIndexes } from './check-indexes.js'
 import type { Findings } from './check-report.js'
 import type { Pace } from './jobs.js'
 import {
@@ -44,6 +45,7 @@ export async function checkMessages(
       continue
     }
     if (record.nextAttempt !== null) scheduled++
+    checkMessageIndexes(snapshot, key, record, findings)
     const row = queueRow(key, record)
     const stored = snapshot.get('queue', row.key)
     if (stored?.equals(row.value)) continue

@@ -5,6 +5,7 @@
  */
 import { BodyUsers } from './body-users.js'
 import { checkBodies } from './check-bodies.js'
+import { checkExpiry, checkLanes, checkLeases } from './check-indexes.js'
 import { checkMessages, checkQueue, gatherUsers } from './check-messages.js'
 import { checkOutbox, checkState, storedCounters } from './check-outbox.js'
 import { type CheckReport, type Finding, Findings } from './check-report.js'
@@ -49,6 +50,10 @@ export async function checkStore(
     const { messages, scheduled } = await checkMessages(snapshot, users, findings, pace)
     pace.begin('queue', store.count('queue'))
     await checkQueue(snapshot, findings, pace)
+    pace.begin('indexes', null)
+    await checkLeases(snapshot, findings, pace)
+    await checkExpiry(snapshot, findings, pace)
+    await checkLanes(snapshot, findings, pace)
     const sums = { bodies: 0, bytes: 0, staged: 0 }
     let isFurther = false
     do {

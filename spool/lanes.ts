@@ -335,9 +335,15 @@ function* packLog(changes: readonly [string, boolean][]): Generator<Buffer, void
   }
 }
 
+/** What the rows of the log come to, in order, for the check. Throws for what is no such row. */
+export function addLaneLog(changes: Map<string, boolean>, packed: Buffer): void {
+  for (const [row, made] of unpackLog(packed)) note(changes, row, made)
+}
+
 function* unpackLog(packed: Buffer): Generator<[string, boolean], void, void> {
   for (let at = 0; at < packed.length; ) {
     const end = at + 3 + QUEUE_KEY_BYTES + packed.readUInt16BE(at + 1)
+    if (end > packed.length) throw new RangeError('a change is longer than its row')
     yield [packed.toString('latin1', at + 3, end), packed[at] === MADE]
     at = end
   }

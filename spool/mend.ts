@@ -6,22 +6,30 @@
 import { createHash } from 'node:crypto'
 import type { Bodies } from './bodies.js'
 import { refCount, release } from './body-refs.js'
+import { lanesOf, queueRowOfLane } from './check-indexes.js'
 import { bodyRefOf, readMeta } from './check-messages.js'
 import type { Finding } from './check-report.js'
 import type { Committer, Transaction } from './committer.js'
 import {
   type BodyRef,
   CHUNK_BYTES,
+  type ClaimRow,
   type Counters,
   chunkCount,
   chunkKey,
+  claimEndKey,
+  claimKey,
+  decodeClaim,
   decodeCounters,
+  decodeExpiry,
   decodeGaps,
   decodeJournalState,
+  encodeClaim,
   gapsKey,
   journalStateKey,
   metaOf,
   pack,
+  QUEUE_KEY_BYTES,
   queueRow,
   STATE_COUNTERS,
   splitChunkKey,
@@ -68,6 +76,14 @@ export class Mender {
         return this.#submit((tx) => mendQueue(tx, key))
       case 'queue-without-message':
         return this.#submit((tx) => removeStaleQueue(tx, key))
+      case 'expiry-wrong':
+        return this.#submit((tx) => mendExpiry(tx, key))
+      case 'lease-wrong':
+        return finding.db === 'messages'
+          ? this.#submit((tx) => restoreClaim(tx, key))
+          : this.#mendClaim(finding)
+      case 'lane-wrong':
+        return this.#submit((tx) => this.#mendLane(tx, finding))
       case 'outbox-relayed':
         return this.#submit((tx) => removeRelayed(tx, key))
       case 'outbox-gap':
@@ -141,6 +157,34 @@ export class Mender {
       this.#note(name)
       return true
     }
+  }
+
+  /** A row of the lanes that stands for none of the queue, or a row of the queue without its lanes. */
+  #mendLane(tx: Transaction, { db, key }: Finding): void {
+    if (key === undefined) return
+    const { store } = this.#parts
+    if (db === 'queue') {
+      const value = store.db('queue').get(key)
+      if (value === undefined) return
+      for (const lane of lanesOf(key, value)) tx.put('lanes', lane.key, lane.value)
+      return
+    }
+    const value = store.db('lanes').get(key)
+    const row = value && queueRowOfLane(key, value)
+    if (row !== undefined && store.db('queue').get(row.key)?.equals(row.value)) return
+    tx.remove('lanes', key)
+  }
+
+  async #mendClaim(finding: Finding): Promise<boolean> {
+    const key = finding.key as Buffer
+    const row = this.#parts.store.db('leases').get(key)
+    const claim = row && readClaim(row)
+    const isEnd = row?.length === 0
+    if (!isEnd && claim === undefined) return this.#takeRow(finding)
+    return this.#submit((tx) => {
+      if (claim === undefined) tx.remove('leases', key)
+      else tx.put('leases', claimEndKey(claim.until, key.subarray(1)), Buffer.alloc(0))
+    })
   }
 
   /** Whether the whole body is there, with the content that its message says. */
@@ -270,6 +314,36 @@ function removeStaleQueue(tx: Transaction, key: Buffer): void {
   const record = value && readMeta(id, value)
   if (record !== undefined && queueRow(id, record).key.equals(key)) return
   tx.remove('queue', key)
+}
+
+function mendExpiry(tx: Transaction, key: Buffer): void {
+  const { due, id } = key.length === QUEUE_KEY_BYTES ? splitQueueKey(key) : NOTHING
+  const value = tx.get('messages', Buffer.from(id))
+  const isRight = value !== undefined && due !== null && decodeExpiry(value) === due
+  if (isRight) tx.put('expiry', key, Buffer.alloc(0))
+  else tx.remove('expiry', key)
+}
+
+const NOTHING = { due: null, id: Buffer.alloc(0) }
+
+/** A lease without its claim would not end in order. */
+function restoreClaim(tx: Transaction, id: Buffer): void {
+  const value = tx.get('messages', id)
+  const lease = (value && readMeta(id, value))?.lease
+  if (lease == null) return
+  const row = tx.get('leases', claimKey(lease.token))
+  const claim = (row && readClaim(row)) ?? { until: lease.until, owner: '', ids: [] }
+  if (claim.ids.some((held) => held.equals(id))) return
+  tx.put('leases', claimKey(lease.token), encodeClaim({ ...claim, ids: [...claim.ids, id] }))
+  tx.put('leases', claimEndKey(claim.until, lease.token), Buffer.alloc(0))
+}
+
+function readClaim(row: Buffer): ClaimRow | undefined {
+  try {
+    return decodeClaim(row)
+  } catch {
+    return undefined
+  }
 }
 
 function removeRelayed(tx: Transaction, key: Buffer): void {

@@ -9,6 +9,7 @@ import { bodyRefOf } from './check-messages.js'
 import { checkOutbox, checkState } from './check-outbox.js'
 import { type Finding, Findings, type ProblemName } from './check-report.js'
 import { type LongOptions, Pace } from './jobs.js'
+import { addLaneLog } from './lanes.js'
 import { CHUNK_KEY_BYTES, QUEUE_KEY_BYTES } from './layout.js'
 import { ID_BYTES } from './message-id.js'
 import { own } from './owner.js'
@@ -112,6 +113,7 @@ async function findAtRest(store: Store, options: LongOptions): Promise<Finding[]
         findings.add({ problem: 'row-malformed', what, db: name, key })
       }
     }
+    findLaneLog(snapshot, findings)
     await findStaged(snapshot, findings, pace)
     return found
   } finally {
@@ -125,6 +127,17 @@ const WANTED: ReadonlySet<ProblemName> = new Set([
   'outbox-undecodable',
   'staged-has-message',
 ])
+
+function findLaneLog(snapshot: Snapshot, findings: Findings): void {
+  for (const { key, value } of snapshot.range('lanelog')) {
+    try {
+      addLaneLog(new Map(), value)
+    } catch {
+      const what = `lanelog: ${key.toString('hex')}`
+      findings.add({ problem: 'row-malformed', what, db: 'lanelog', key })
+    }
+  }
+}
 
 /** A message's body in `staged` would be deleted at the next open. */
 async function findStaged(snapshot: Snapshot, findings: Findings, pace: Pace): Promise<void> {

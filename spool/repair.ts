@@ -43,6 +43,9 @@ const COUNTS: ReadonlySet<ProblemName> = new Set([
   'message-without-queue',
   'queue-wrong',
   'queue-without-message',
+  'lane-wrong',
+  'lease-wrong',
+  'expiry-wrong',
   'outbox-relayed',
   'outbox-gap',
 ])

@@ -4,24 +4,14 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { BodyUsers } from '../../spool/body-users.js'
 import { checkSpool, checkStore } from '../../spool/check.js'
-import { chunkKey, decodeMeta, queueRow } from '../../spool/layout.js'
+import { chunkKey } from '../../spool/layout.js'
 import { Store } from '../../spool/store.js'
-import { damages } from './damage.js'
+import { damagedSpool, damages } from './damage.js'
 import { bytes, message, temporaryDirectory, temporarySpool } from './support.js'
 
 test.each(damages)('finds %s', async (_, expected, damage) => {
   const path = join(await temporaryDirectory(), 'spool')
-  const spool = await temporarySpool({ path })
-  const { ids } = await spool.swapOut(message(bytes(50_000), { rcptto: ['a@b', 'c@d'] }))
-  await spool.swapOut(message('another'))
-  await spool.close()
-  const store = await Store.open({ path, readOnly: false, mode: 0o640, mapSize: undefined })
-  const id = Buffer.from((ids[0] as string).replaceAll('-', ''), 'hex')
-  const record = decodeMeta(id, store.db('messages').get(id)!)
-  await store.write(() =>
-    damage({ store, id, record, body: record.body, queue: queueRow(id, record) }),
-  )
-  await store.close()
+  await damagedSpool(path, damage)
   const { problems } = await checkSpool(path)
   expect([...new Set(problems.map(({ problem }) => problem))].toSorted()).toEqual(
     expected.toSorted(),
@@ -53,7 +43,7 @@ test('works beside a writer, in one consistent look, and tells its progress', as
     writing = false
     await Promise.all(writers)
   }
-  expect([...phases]).toEqual(['messages', 'queue', 'bodies', 'outbox'])
+  expect([...phases]).toEqual(['messages', 'queue', 'indexes', 'bodies', 'outbox'])
 })
 
 test('ends when it is told to', async () => {

@@ -1,16 +1,48 @@
-// Ways to damage a sound spool of two messages that share a body and one more, row by row, and what a
-// check finds then.
+// Ways to damage a sound spool row by row, and what a check finds then.
+import { expect } from 'vitest'
 import type { Problem } from '../../spool/check.js'
 import {
+  CLAIM_ENDS,
   chunkKey,
+  decodeMeta,
   encodeMeta,
   journalStateKey,
   type MessageRecord,
   outboxKey,
   pack,
+  queueRow,
   STATE_COUNTERS,
 } from '../../spool/layout.js'
-import type { Store } from '../../spool/store.js'
+import { Store } from '../../spool/store.js'
+import { bytes, message, temporarySpool } from './support.js'
+
+export const SHARED = bytes(50_000)
+
+/**
+ * A spool at `path` with two messages that share a body, another, and a fourth that is claimed and has a
+ * retention of its own; then the damage. Returns the ids.
+ */
+export async function damagedSpool(
+  path: string,
+  damage: (victim: Victim) => void,
+): Promise<string[]> {
+  const spool = await temporarySpool({ path })
+  const { ids } = await spool.swapOut(message(SHARED, { rcptto: ['a@b', 'c@d'] }))
+  const another = await spool.swapOut(message('another'))
+  await spool.indexQueue()
+  const rcptto = ['claimed@example.net']
+  const claimed = await spool.swapOut(message('claimed', { rcptto, retention: 3600 }))
+  expect((await spool.claim({ domain: 'example.net' })).messages).toHaveLength(1)
+  await spool.close()
+  const store = await Store.open({ path, readOnly: false, mode: 0o640, mapSize: undefined })
+  const id = Buffer.from((ids[0] as string).replaceAll('-', ''), 'hex')
+  const record = decodeMeta(id, store.db('messages').get(id)!)
+  await store.write(() =>
+    damage({ store, id, record, body: record.body, queue: queueRow(id, record) }),
+  )
+  await store.close()
+  return [...ids, ...another.ids, ...claimed.ids]
+}
 
 export interface Victim {
   store: Store
@@ -55,12 +87,12 @@ export const damages: [string, Problem['problem'][], (victim: Victim) => void][]
   ],
   [
     'a message without its index row',
-    ['message-without-queue'],
+    ['message-without-queue', 'lane-wrong'],
     ({ store, queue }) => void store.db('queue').remove(queue.key),
   ],
   [
     'an index row that says something else',
-    ['queue-wrong'],
+    ['queue-wrong', 'lane-wrong'],
     ({ store, queue }) => void store.db('queue').put(queue.key, Buffer.from('a\0b')),
   ],
   [
@@ -77,6 +109,61 @@ export const damages: [string, Problem['problem'][], (victim: Victim) => void][]
     'a stored body that is staged',
     ['staged-has-message'],
     ({ store, body }) => void store.db('staged').put(body, Buffer.alloc(0)),
+  ],
+  [
+    'a lost end of a claim',
+    ['lease-wrong'],
+    ({ store }) => {
+      for (const key of store.db('leases').getKeys(CLAIM_ENDS)) void store.db('leases').remove(key)
+    },
+  ],
+  [
+    'a lost claim',
+    ['lease-wrong'],
+    ({ store }) => {
+      for (const key of store.db('leases').getKeys({ end: CLAIM_ENDS.start }))
+        void store.db('leases').remove(key)
+    },
+  ],
+  [
+    'a claim that is none',
+    ['lease-wrong'],
+    ({ store }) => {
+      for (const key of store.db('leases').getKeys({ end: CLAIM_ENDS.start }))
+        void store.db('leases').put(key, Buffer.from([0xc1]))
+    },
+  ],
+  [
+    'lost retentions',
+    ['expiry-wrong'],
+    ({ store }) => {
+      for (const key of store.db('expiry').getKeys()) void store.db('expiry').remove(key)
+    },
+  ],
+  [
+    'a retention of nobody',
+    ['expiry-wrong'],
+    ({ store }) => void store.db('expiry').put(Buffer.alloc(22, 7), Buffer.alloc(0)),
+  ],
+  [
+    'lost lanes',
+    ['lane-wrong'],
+    ({ store }) => {
+      for (const key of store.db('lanes').getKeys()) void store.db('lanes').remove(key)
+    },
+  ],
+  [
+    'a lane of nobody',
+    ['lane-wrong'],
+    ({ store }) => void store.db('lanes').put(Buffer.alloc(40, 1), Buffer.alloc(0)),
+  ],
+  [
+    'a log of the lanes that is none',
+    ['lane-wrong', 'row-malformed'],
+    ({ store }) => {
+      for (const key of store.db('lanelog').getKeys())
+        void store.db('lanelog').put(key, Buffer.from([1]))
+    },
   ],
   [
     'lost counters',

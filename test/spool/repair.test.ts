@@ -5,34 +5,14 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { checkSpool, openSpool, repairSpool } from '../../spool/index.js'
-import { decodeMeta, queueRow } from '../../spool/layout.js'
 import { Store } from '../../spool/store.js'
-import { damages, type Victim } from './damage.js'
+import { damagedSpool, damages, SHARED } from './damage.js'
 import { bodyOf, bytes, message, temporaryDirectory, temporarySpool } from './support.js'
-
-const SHARED = bytes(50_000)
-
-async function damagedSpool(
-  damage: (victim: Victim) => void,
-): Promise<{ path: string; ids: string[] }> {
-  const path = join(await temporaryDirectory(), 'spool')
-  const spool = await temporarySpool({ path })
-  const { ids } = await spool.swapOut(message(SHARED, { rcptto: ['a@b', 'c@d'] }))
-  const another = await spool.swapOut(message('another'))
-  await spool.close()
-  const store = await Store.open({ path, readOnly: false, mode: 0o640, mapSize: undefined })
-  const id = Buffer.from((ids[0] as string).replaceAll('-', ''), 'hex')
-  const record = decodeMeta(id, store.db('messages').get(id)!)
-  await store.write(() =>
-    damage({ store, id, record, body: record.body, queue: queueRow(id, record) }),
-  )
-  await store.close()
-  return { path, ids: [...ids, ...another.ids] }
-}
 
 describe('repair', () => {
   test.each(damages)('mends %s', async (_, expected, damage) => {
-    const { path, ids } = await damagedSpool(damage)
+    const path = join(await temporaryDirectory(), 'spool')
+    const ids = await damagedSpool(path, damage)
     const report = await repairSpool(path)
     expect(report.after).toMatchObject({ found: 0 })
     const mended = Object.keys(report.mended)
@@ -47,13 +27,16 @@ describe('repair', () => {
       if (quarantined.has(`message ${id.replaceAll('-', '')}`)) continue
       if (expected.length > 0 && (await isRemoved(spool, id))) continue
       const body = await bodyOf(spool, id)
-      expect(body.equals(id === ids[2] ? Buffer.from('another') : SHARED)).toBe(true)
+      const whole = [SHARED, SHARED, Buffer.from('another'), Buffer.from('claimed')]
+      expect(body.equals(whole[ids.indexOf(id)] as Buffer)).toBe(true)
     }
     expect(entries).toHaveLength(report.quarantined)
   })
 
   test('what it takes out can be read as files, with a note of where it came from', async () => {
-    const { path, ids } = await damagedSpool(
+    const path = join(await temporaryDirectory(), 'spool')
+    const ids = await damagedSpool(
+      path,
       ({ store, id }) => void store.db('messages').put(id, Buffer.from('nonsense')),
     )
     const { entries } = await repairSpool(path)
@@ -98,7 +81,9 @@ describe('repair', () => {
   })
 
   test('leaves what cannot be read where it is, when told to', async () => {
-    const { path } = await damagedSpool(
+    const path = join(await temporaryDirectory(), 'spool')
+    await damagedSpool(
+      path,
       ({ store, id }) => void store.db('messages').put(id, Buffer.from('nonsense')),
     )
     const { after, quarantined } = await repairSpool(path, { leaveUnreadable: true })
@@ -124,7 +109,18 @@ describe('repair', () => {
       fc.asyncProperty(
         fc.array(
           fc.record({
-            db: fc.constantFrom('messages', 'chunks', 'refs', 'queue', 'outbox', 'staged'),
+            db: fc.constantFrom(
+              'messages',
+              'chunks',
+              'refs',
+              'queue',
+              'outbox',
+              'staged',
+              'lanes',
+              'lanelog',
+              'leases',
+              'expiry',
+            ),
             row: fc.nat({ max: 30 }),
             how: fc.constantFrom('remove', 'cut', 'flip', 'grow', 'empty', 'copy'),
           } as const),
@@ -137,9 +133,13 @@ describe('repair', () => {
           for (let i = 0; i < 8; i++) {
             const body = bytes(i * 9_000, i)
             const rcptto = Array.from({ length: 1 + (i % 3) }, (_, n) => `r${n}@example.org`)
-            const { ids } = await spool.swapOut(message(body, { rcptto }))
+            const { ids } = await spool.swapOut(
+              message(body, { rcptto, ...(i % 2 ? { retention: 3600 } : {}) }),
+            )
             for (const id of ids) contents.set(id, body)
+            if (i === 5) await spool.indexQueue()
           }
+          await spool.claim({ limit: 3 })
           await spool.close()
           await damageRows(path, steps)
           const report = await repairSpool(path)
