@@ -177,14 +177,21 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
       schema: {
         operationId: 'swap_remove',
         summary: 'Remove a message',
-        description: 'Its content goes with the last message that shares it.',
+        description:
+          'Its content goes with the last message that shares it, and when nobody reads it any more. With when_free a leased message goes when its lease lets go: 202 until then.',
         tags: ['messages'],
         params: IdParams,
-        response: { 204: Empty, ...problems(404, 503) },
+        querystring: Type.Object(
+          { when_free: Type.Boolean({ default: false }) },
+          { additionalProperties: false },
+        ),
+        response: { 202: Empty, 204: Empty, ...problems(404, 503) },
       },
     },
     async (request, reply) => {
-      await spool.swapRemove(request.params.id)
+      const { id } = request.params
+      if (!request.query.when_free) await spool.swapRemove(id)
+      else if ((await spool.unlinkOnFree(id)) === 'marked') return reply.code(202).send(null)
       return reply.code(204).send(null)
     },
   )

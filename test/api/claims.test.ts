@@ -80,6 +80,19 @@ describe('/v1/claims', () => {
     },
   )
 
+  it('keeps a message that is to be removed when free, until the lease lets go', async () => {
+    const api = await startApi()
+    const [leased, free] = await store(api, 2)
+    const { lease } = (await post(api, '/v1/claims', { limit: 1 })).json()
+    const remove = (id: string) =>
+      api.app.inject({ method: 'DELETE', url: `/v1/messages/${id}?when_free=true` })
+    expect((await remove(leased!)).statusCode).toBe(202)
+    expect((await remove(free!)).statusCode).toBe(204)
+    expect((await api.app.inject({ url: `/v1/messages/${leased}/content` })).statusCode).toBe(200)
+    await api.app.inject({ method: 'DELETE', url: `/v1/claims/${lease}` })
+    expect((await remove(leased!)).statusCode).toBe(404)
+  })
+
   it('knows no other claims', async () => {
     const api = await startApi()
     for (const token of [UNKNOWN, 'nonsense']) {
