@@ -9,8 +9,9 @@ import Type, { type Static, type TSchema } from 'typebox'
 import { Default, Errors } from 'typebox/value'
 import { checkSchedule, type RetrySchedule, SpoolError } from '../spool/index.js'
 import { EventSettings, formatProblems } from './event-settings.js'
+import { UsageError } from './program.js'
 
-export class ConfigError extends Error {
+export class ConfigError extends UsageError {
   override readonly name = 'ConfigError'
   readonly code = 'CONFIG_ERR_INVALID'
 }

@@ -3,13 +3,12 @@
  * usage. An error is one line on standard error; `--debug` shows its stack.
  */
 import { type Command, CommanderError, InvalidArgumentError } from 'commander'
-import { ConfigError } from './config.js'
 
 export const EXIT = { done: 0, failed: 1, usage: 2 } as const
 
 /** Wrong use of a command that its options alone do not show. */
 export class UsageError extends Error {
-  override readonly name = 'UsageError'
+  override readonly name: string = 'UsageError'
 }
 
 /** Runs the program to its end and sets the exit status. `args` are those after its name; default: the process's. */
@@ -42,7 +41,7 @@ function report(error: unknown, debug: boolean): number {
     `bobbin: ${(message ?? String(error)).replaceAll(/\s*\n\s*/g, ' ')}${named}\n`,
   )
   if (debug && error instanceof Error) process.stderr.write(`${error.stack}\n`)
-  return error instanceof UsageError || error instanceof ConfigError ? EXIT.usage : EXIT.failed
+  return error instanceof UsageError ? EXIT.usage : EXIT.failed
 }
 
 function descendants(command: Command): Command[] {

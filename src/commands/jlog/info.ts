@@ -1,6 +1,6 @@
 /** `bobbin jlog info`: what a journal is like now. Only reads. */
 import type { Command } from 'commander'
-import { journalToJson } from '../../../api/index.js'
+import type { journalToJson } from '../../../api/index.js'
 import { describeJournal } from '../../../jlog/index.js'
 import { print } from '../../program.js'
 import { columns, warn } from './report.js'
@@ -18,6 +18,8 @@ export function addInfo(jlog: Command): void {
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  bobbin jlog info ./data/journals/mainlog')
     .action(async (dir: string, { json }: { json?: boolean }) => {
+      // Only here, because the service is much to load for the other commands.
+      const { journalToJson } = await import('../../../api/index.js')
       const found = await describeJournal(dir)
       const info: Info = {
         ...journalToJson(dir, found),
