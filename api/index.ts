@@ -10,6 +10,7 @@ export {
 } from './client.js'
 export { journalToJson } from './journal-json.js'
 export { metaToJson, quarantineToJson, spoolStateToJson } from './message-json.js'
+export { META_FORMATS, type MetaFormat, renderMeta } from './meta-render.js'
 export { HttpError, PROBLEM_TYPE, type Problem } from './problem.js'
 export { type ApiLimits, type ApiOptions, buildServer } from './server.js'
 export type { JournalStore, MessageStore } from './stores.js'

@@ -16,7 +16,11 @@ export const TimeInput = Type.Union([
   Type.String({ format: 'date-time', description: 'RFC 3339' }),
 ])
 
-export const Dictionary = Type.Record(Type.String(), Type.String())
+/** By hand: Type.Record has a pattern for its keys, and one with a line break in it would be left out. */
+export const Dictionary = Type.Unsafe<Record<string, string>>({
+  type: 'object',
+  additionalProperties: { type: 'string' },
+})
 export const Context = Type.Object({ conn: Dictionary, mess: Dictionary })
 
 export const MessageId = Type.String({
@@ -52,7 +56,10 @@ export const Meta = Type.Object(
 
 const nullable = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
 const DictionaryPatch = nullable(
-  Type.Record(Type.String(), Type.Union([Type.String(), Type.Null()])),
+  Type.Unsafe<Record<string, string | null>>({
+    type: 'object',
+    additionalProperties: { anyOf: [{ type: 'string' }, { type: 'null' }] },
+  }),
 )
 
 /** A JSON merge patch (RFC 7396) on a meta: what may be changed of it. */
@@ -140,6 +147,10 @@ export const SpoolState = Type.Object({
     bytes: Type.Integer(),
     oldest: Type.Union([Time, Type.Null()]),
   }),
+  space: Type.Object(
+    { total: Type.Integer(), available: Type.Integer(), used_percent: Type.Integer() },
+    { description: 'Bytes of the file system that the spool is on.' },
+  ),
   read_only: Type.Union([Type.String(), Type.Null()], {
     description: 'Why no writes are taken; null when they are.',
   }),

@@ -50,8 +50,9 @@ export {
   type SwappedBody,
 } from './message.js'
 export type { DefectName, MimeDefect, MimePart, MimeStructure } from './mime.js'
-export type { ContentStructure } from './parts.js'
+export { midToSpoolName, spoolNameToMid, threadId } from './names.js'
 export type { Outbox, OutboxBatch, OutboxLimits, OutboxRecord, OutboxSize } from './outbox.js'
+export type { ContentStructure } from './parts.js'
 export {
   QUARANTINE_KINDS,
   type QuarantineEntry,
@@ -62,5 +63,7 @@ export type { RepairOptions, RepairReport } from './repair.js'
 export { repairSpool } from './repair-offline.js'
 export { type Backoff, checkSchedule, DEFAULT_SCHEDULE, type RetrySchedule } from './schedule.js'
 export { openSpool, Spool, type SpoolOptions, type SpoolStats } from './spool.js'
+export { type SpaceMarks, SpaceWatch, type SpoolSpace } from './space.js'
+export type { BackupReport } from './backup.js'
 export type { ReleaseOptions, Upkeep } from './upkeep.js'
 export type { ContextLimits } from './validate.js'

@@ -41,14 +41,15 @@ import type {
 } from './message.js'
 import { IdGenerator, parseId } from './message-id.js'
 import { applyPatch, MetaWrites } from './meta-writes.js'
+import { threadId } from './names.js'
 import type { Outbox, OutboxSize } from './outbox.js'
 import { OutboxStore } from './outbox-store.js'
 import { type Ownership, own } from './owner.js'
-import { Quarantine } from './quarantine.js'
 import { type ContentStructure, readHeaders, readStructure } from './parts.js'
+import { Quarantine } from './quarantine.js'
 import { Store } from './store.js'
-import { Upkeep } from './upkeep.js'
 import { Storing } from './swap-out.js'
+import { Upkeep } from './upkeep.js'
 import { CONTEXT_LIMITS, type ContextLimits, isCount, validatePatch } from './validate.js'
 
 const DEFAULT_MODE = 0o640
@@ -123,12 +124,7 @@ export class Spool {
   #closing: Promise<void> | undefined
 
   /** For `openSpool`, and for repair, which leaves alone what an open would delete (`sweep`). */
-  constructor(
-    store: Store,
-    owner: Ownership | null,
-    options: SpoolOptions,
-    { sweep = true } = {},
-  ) {
+  constructor(store: Store, owner: Ownership | null, options: SpoolOptions, { sweep = true } = {}) {
     this.#store = store
     this.#owner = owner
     this.#events = options.events
@@ -485,6 +481,11 @@ export class Spool {
       due: counters.scheduled,
       readOnly: this.readOnly,
     }
+  }
+
+  /** `[spool name]::[node name]:[suffix]`. Throws SPOOL_ERR_INVALID for what is no id. */
+  threadId(id: string, suffix = ''): string {
+    return threadId(id, this.nodeName, suffix)
   }
 
   /** Why the spool takes no writes; null when it does. */

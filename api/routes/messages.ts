@@ -5,7 +5,8 @@ import Type, { type Static } from 'typebox'
 import { MESSAGE_STATES, type NewMessage } from '../../spool/index.js'
 import { takeBody } from '../body.js'
 import { metaToJson, parseTime, patchFromJson } from '../message-json.js'
-import { parseIfMatch } from '../negotiation.js'
+import { renderMeta } from '../meta-render.js'
+import { parseIfMatch, preferred } from '../negotiation.js'
 import { HttpError, refuseWhenNotReady } from '../problem.js'
 import {
   Empty,
@@ -23,6 +24,7 @@ import {
 import type { RouteOptions } from '../server.js'
 
 const PAGE_LIMIT = 1000
+const META_TYPES = ['application/json', 'text/plain', 'application/xml'] as const
 
 export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, options) => {
   const { spool, limits } = options
@@ -119,14 +121,36 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
           operationId,
           summary: 'Meta of a message',
           tags: ['messages'],
+          description: 'As JSON, text or XML, whichever Accept prefers.',
           params: IdParams,
-          response: { 200: MetaRef, ...problems(404) },
+          headers: Type.Object({
+            accept: Type.Optional(Type.String({ examples: ['text/plain'] })),
+          }),
+          response: {
+            200: {
+              description: 'The meta',
+              content: {
+                'application/json': { schema: MetaRef },
+                'text/plain': { schema: Type.String() },
+                'application/xml': { schema: Type.String() },
+              },
+            },
+            ...problems(404),
+          },
         },
       },
       async (request, reply) => {
         const meta = await spool.meta(request.params.id)
-        reply.header('etag', `"${meta.version}"`)
-        return metaToJson(meta)
+        reply.header('etag', `"${meta.version}"`).header('vary', 'accept')
+        const type = preferred(request.headers.accept, META_TYPES)
+        if (type === 'application/json') {
+          return reply.type('application/json; charset=utf-8').send(metaToJson(meta))
+        }
+        const rendered = renderMeta(metaToJson(meta), type === 'text/plain' ? 'text' : 'xml')
+        return reply
+          .type(`${type}; charset=utf-8`)
+          .serializer((text: unknown) => text as string)
+          .send(rendered)
       },
     )
   }

@@ -1,9 +1,12 @@
 /** `bobbin spool …`: the messages, of a data directory or of a running service. */
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import {
   BobbinClient,
+  META_FORMATS,
+  type MetaFormat,
   type MetaJson,
   metaToJson,
+  renderMeta,
   type SpoolStateJson,
   spoolStateToJson,
 } from '../../api/index.js'
@@ -49,10 +52,11 @@ export function addSpool(program: Command): void {
 
   add(spool, 'show', 'show the meta of a message')
     .argument('<id>')
-    .action((id: string, options: Options) =>
+    .addOption(new Option('--format <format>', 'how to print it').choices(META_FORMATS))
+    .action((id: string, options: Options & { format?: MetaFormat }) =>
       withSource(options, async (source) => {
-        const meta = await source.meta(id)
-        await print(options.json ? `${JSON.stringify(meta)}\n` : table(meta))
+        const format = options.format ?? (options.json ? 'json' : 'text')
+        await print(renderMeta(await source.meta(id), format))
       }),
     )
 
@@ -63,6 +67,25 @@ export function addSpool(program: Command): void {
         for await (const bytes of await source.content(id)) await print(bytes)
       }),
     )
+
+  add(spool, 'space', 'show the room on the disk of the spool').action((options: Options) =>
+    withSource(options, async (source) => {
+      const { space } = await source.spool()
+      await print(options.json ? `${JSON.stringify(space)}\n` : table(space))
+    }),
+  )
+
+  add(spool, 'remove', 'remove a message; nothing is logged', { json: false })
+    .argument('<id>')
+    .action(async (id: string, { url, data }: Options) => {
+      if (url !== undefined) return new BobbinClient(url).remove(id)
+      const owned = await openSpool({ path: spoolPath(data) })
+      try {
+        await owned.swapRemove(id)
+      } finally {
+        await owned.close()
+      }
+    })
 
   add(spool, 'stats', 'show how much is in the spool').action((options: Options) =>
     withSource(options, async (source) => {
@@ -101,7 +124,7 @@ function offline(spool: Spool): SpoolSource {
     },
     meta: async (id) => metaToJson(await spool.meta(id)),
     content: async (id) => (await spool.swapIn(id)).stream,
-    spool: async () => spoolStateToJson(await spool.stats()),
+    spool: async () => spoolStateToJson(await spool.stats(), await spool.upkeep.space()),
   }
 }
 
