@@ -1,11 +1,12 @@
+import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { openSpool } from '../../spool/index.js'
-import { spoolPath } from '../../src/service.js'
+
 import { bobbin, temporaryDirectory } from '../support/service.js'
 
 it('shows the meta of a message as text, JSON or XML', async () => {
   const data = await temporaryDirectory()
-  const spool = await openSpool({ path: spoolPath(data) })
+  const spool = await openSpool({ path: join(data, 'spool') })
   const context = { mess: { key: 'a\nb' } }
   const { ids } = await spool.swapOut({
     mailfrom: '',
