@@ -13,7 +13,6 @@ import {
   cut,
   laneLogKey,
   lanePrefix,
-  laneRow,
   QUEUE_KEY_BYTES,
   queueKey,
   splitDomainLane,
@@ -23,11 +22,12 @@ import { ID_BYTES } from './message-id.js'
 import type { Store } from './store.js'
 
 /** Changes that wait at most; then they go into the index. */
-const MAX_WAITING = 32_768
+const MAX_WAITING = 65_536
 /** A claim by lane reads what waits: with more of it, it is put into the index first. */
 const MAX_WAITING_READ = 4096
 
 const FIRST_ID = Buffer.alloc(ID_BYTES)
+const EMPTY = Buffer.alloc(0)
 
 export interface LaneFilter {
   readonly binding?: string | undefined
@@ -276,17 +276,48 @@ function note(changes: Changes, row: string, made: boolean): void {
   else if (was !== made) changes.delete(row)
 }
 
+interface Lane {
+  readonly prefix: Buffer
+  readonly rows: { row: string; value: Buffer }[]
+}
+
 /** In the order of their keys, so that a page is written once. */
 function sorted(changes: Changes): { key: Buffer; value: Buffer; made: boolean }[] {
-  const rows: { key: Buffer; value: Buffer; made: boolean }[] = []
-  for (const [row, made] of changes) {
-    const queue = Buffer.from(row.slice(0, QUEUE_KEY_BYTES), 'latin1')
-    const { binding, domain } = splitValue(row.slice(QUEUE_KEY_BYTES))
-    for (const kind of ['domain', 'binding'] as const) {
-      rows.push({ ...laneRow(kind, queue, binding, domain), made })
+  const lanes = new Map<string, Lane>()
+  const laneOf = (prefix: Buffer): Lane => {
+    const name = prefix.toString('latin1')
+    const lane = lanes.get(name) ?? { prefix, rows: [] }
+    lanes.set(name, lane)
+    return lane
+  }
+  // Most rows have a value that another had before: what follows from it is made once.
+  const known = new Map<string, { byDomain: Lane; byBinding: Lane; value: Buffer }>()
+  for (const row of changes.keys()) {
+    const text = row.slice(QUEUE_KEY_BYTES)
+    let lane = known.get(text)
+    if (lane === undefined) {
+      const { binding, domain } = splitValue(text)
+      lane = {
+        byDomain: laneOf(lanePrefix('domain', domain, binding)),
+        byBinding: laneOf(lanePrefix('binding', binding)),
+        value: Buffer.from(domain),
+      }
+      known.set(text, lane)
+    }
+    lane.byDomain.rows.push({ row, value: EMPTY })
+    lane.byBinding.rows.push({ row, value: lane.value })
+  }
+  const found: { key: Buffer; value: Buffer; made: boolean }[] = []
+  for (const { prefix, rows } of [...lanes.values()].sort((a, b) => a.prefix.compare(b.prefix))) {
+    rows.sort((a, b) => (a.row < b.row ? -1 : a.row > b.row ? 1 : 0))
+    for (const { row, value } of rows) {
+      const key = cut(prefix.length + QUEUE_KEY_BYTES)
+      key.set(prefix)
+      key.write(row.slice(0, QUEUE_KEY_BYTES), prefix.length, 'latin1')
+      found.push({ key, value, made: changes.get(row) as boolean })
     }
   }
-  return rows.sort((a, b) => a.key.compare(b.key))
+  return found
 }
 
 /** Of every domain. */
