@@ -267,7 +267,8 @@ export interface CleanOptions {
 
 /**
  * Removes the segments that no checkpoint is at or before, with their indexes and the like; never the one being written, and no file
- * that holds quarantined bytes. When there is no subscriber, none; or all finished ones, if the caller says so.
+ * that holds quarantined bytes. When there is no subscriber (one whose name begins with a tilde only keeps its place), none; or all
+ * finished ones, if the caller says so.
  * @param listed what a caller knows already, perhaps not the latest: it may save a listing
  * @returns numbers of the segments removed
  */
@@ -283,6 +284,7 @@ export async function removeConsumedSegments(
   const [oldest] = segments
   const newest = segments.at(-1)
   if (oldest === undefined || newest === undefined) return []
+  if (unsubscribed === 'keep' && !names.some(isReadersCheckpoint)) return []
   const needed = await earliestNeeded(dir, oldest)
   const earliest = needed ?? (unsubscribed === 'remove' ? newest : null)
   if (earliest === null) return []
@@ -298,6 +300,11 @@ async function isHeld(dir: string, { segments, checkpoints }: JournalListing): P
   const [oldest] = segments
   const needed = oldest === undefined ? null : await earliestNeeded(dir, oldest, checkpoints)
   return needed !== null && needed <= oldest!
+}
+
+/** A checkpoint of somebody who reads; names with a tilde are for those who only keep a place. */
+function isReadersCheckpoint(name: string): boolean {
+  return name.startsWith('cp.') && !name.startsWith('cp.7e')
 }
 
 /** What stands beside a segment and is worth nothing without it: its index, its checksums. */

@@ -153,7 +153,11 @@ describe('cleaning', () => {
   it('removes nothing without subscribers, and never the segment being written', async () => {
     const dir = await filled(40)
     expect(await cleanJournal(dir)).toEqual([])
+    // Nobody reads under such a name: it only keeps a place.
+    await addSubscriber(dir, '~keeper', 'end')
+    expect(await cleanJournal(dir)).toEqual([])
     await addSubscriber(dir, 'a', { log: 1000, marker: 0 })
+    await removeSubscriber(dir, '~keeper')
     const last = await lastStorageLog(dir)
     expect((await cleanJournal(dir)).length).toBe(last)
     expect(existsSync(join(dir, last.toString(16).padStart(8, '0')))).toBe(true)
