@@ -99,8 +99,17 @@ export class BobbinClient {
   }
 
   /** Starts a long operation and polls it to its end. Throws ClientError when it fails. */
-  async job(path: string, onProgress?: (progress: JobJson['progress']) => void): Promise<unknown> {
-    const response = await this.#fetch(path, { method: 'POST' })
+  async job(
+    path: string,
+    onProgress?: (progress: JobJson['progress']) => void,
+    body?: object,
+  ): Promise<unknown> {
+    const response = await this.#fetch(path, {
+      method: 'POST',
+      ...(body === undefined
+        ? {}
+        : { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
+    })
     let job = (await response.json()) as JobJson
     for (let wait = FIRST_POLL_MS; job.state === 'running'; wait = Math.min(wait * 2, 1000)) {
       onProgress?.(job.progress)

@@ -6,6 +6,7 @@ import type {
   MetaPatch,
   MimePart,
   QuarantineEntry,
+  SpoolSpace,
   SpoolStats,
 } from '../spool/index.js'
 import { HttpError } from './problem.js'
@@ -89,10 +90,18 @@ export function parseTime(time: Static<typeof TimeInput>): number {
   return ms
 }
 
-export function spoolStateToJson(stats: SpoolStats): Static<typeof SpoolState> {
+export function spoolStateToJson(stats: SpoolStats, space: SpoolSpace): Static<typeof SpoolState> {
   const { messages, bodies, bytes, due, outbox, readOnly } = stats
   const oldest = outbox.oldest === null ? null : new Date(outbox.oldest).toISOString()
-  return { messages, bodies, bytes, due, outbox: { ...outbox, oldest }, read_only: readOnly }
+  return {
+    messages,
+    bodies,
+    bytes,
+    due,
+    outbox: { ...outbox, oldest },
+    read_only: readOnly,
+    space: spaceToJson(space),
+  }
 }
 
 export function quarantineToJson(entry: QuarantineEntry): Static<typeof Quarantined> {
@@ -111,3 +120,9 @@ export function quarantineToJson(entry: QuarantineEntry): Static<typeof Quaranti
     body_parts: parts ?? null,
   }
 }
+
+export function spaceToJson({ total, available, usedPercent }: SpoolSpace): SpaceJson {
+  return { total, available, used_percent: usedPercent }
+}
+
+export type SpaceJson = Static<typeof SpoolState>['space']

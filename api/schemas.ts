@@ -335,6 +335,7 @@ const PROBLEM_DESCRIPTIONS: Record<number, string> = {
   413: 'Too large.',
   415: 'A content type this call does not take.',
   416: 'The range lies outside the content.',
+  422: 'Understood, but not possible here.',
   429: 'Too many at once.',
   503: 'Not now: see Retry-After.',
   507: 'The disk is full; nothing was stored.',

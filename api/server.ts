@@ -50,6 +50,8 @@ export interface ApiOptions {
   readonly limits: ApiLimits
   /** Why no writes are taken now; empty when they are. Called at each readiness check and injection: no I/O. */
   readonly notReady: () => readonly string[]
+  /** Where backups are made; null or left out: nowhere. */
+  readonly backupRoot?: string | null
   readonly version: string
   readonly logger?: FastifyBaseLogger
 }

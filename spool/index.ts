@@ -1,4 +1,6 @@
 /** The spool: a durable message store on LMDB, with an outbox of log records beside each change. */
+
+export { type BackupReport, compactSpool } from './backup.js'
 export {
   type CheckOptions,
   type CheckReport,
@@ -19,6 +21,7 @@ export {
 export { SPOOL_ERROR_CODES, SpoolError, type SpoolErrorCode } from './errors.js'
 export { EventMacros } from './event-macros.js'
 export { EVENT_TYPES, type EventOptions, type EventType, STAGES } from './events.js'
+export type { SpoolHooks } from './hooks.js'
 export {
   JOB_STATES,
   type Job,
@@ -62,8 +65,7 @@ export {
 export type { RepairOptions, RepairReport } from './repair.js'
 export { repairSpool } from './repair-offline.js'
 export { type Backoff, checkSchedule, DEFAULT_SCHEDULE, type RetrySchedule } from './schedule.js'
-export { openSpool, Spool, type SpoolOptions, type SpoolStats } from './spool.js'
 export { type SpaceMarks, SpaceWatch, type SpoolSpace } from './space.js'
-export type { BackupReport } from './backup.js'
+export { openSpool, Spool, type SpoolOptions, type SpoolStats } from './spool.js'
 export type { ReleaseOptions, Upkeep } from './upkeep.js'
 export type { ContextLimits } from './validate.js'

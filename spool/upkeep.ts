@@ -1,5 +1,6 @@
 /** What keeps a spool well: check and repair, and quarantine for what cannot be read. */
 import { createHash } from 'node:crypto'
+import { type BackupReport, backupStore } from './backup.js'
 import { type CheckOptions, type CheckReport, checkStore } from './check.js'
 import { invalid, SpoolError } from './errors.js'
 import { throwIfAborted } from './jobs.js'
@@ -8,6 +9,7 @@ import type { NewMessage } from './message.js'
 import { parseId } from './message-id.js'
 import type { Quarantine } from './quarantine.js'
 import { type RepairOptions, type RepairReport, repairStore } from './repair.js'
+import { type SpoolSpace, spoolSpace } from './space.js'
 
 const EMPTY = Buffer.alloc(0)
 
@@ -49,6 +51,16 @@ export class Upkeep {
     throwIfAborted(options.signal)
     const { leaveUnreadable } = this.#parts
     return repairStore(this.#parts, { leaveUnreadable, ...options })
+  }
+
+  /** Room on the file system of the spool. */
+  space(): Promise<SpoolSpace> {
+    return spoolSpace(this.#parts.store.path)
+  }
+
+  /** Copies the spool as of now, quarantine included, into a new directory. Throws SPOOL_ERR_INVALID. */
+  backup(directory: string): Promise<BackupReport> {
+    return backupStore(this.#parts.store, directory, this.quarantine.directory)
   }
 
   /** Moves a message into quarantine. Throws SPOOL_ERR_NOT_FOUND. */

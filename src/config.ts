@@ -63,6 +63,22 @@ export const ConfigSchema = Type.Object(
           default: 2048 * MiB,
           description: 'A larger message is refused (413), in bytes.',
         }),
+        min_free: Type.Integer({
+          minimum: 0,
+          default: 64 * MiB,
+          description:
+            'With fewer bytes free on its disk no messages are taken (503); 0: always taken.',
+        }),
+        resume_free: Type.Integer({
+          minimum: 0,
+          default: 128 * MiB,
+          description: 'With so many bytes free messages are taken again.',
+        }),
+        backup_root: Type.String({
+          default: '',
+          description:
+            'Directory that backups asked for over REST are made in; empty: none are made.',
+        }),
         unlink_on_spool_in_failure: Type.Boolean({
           default: true,
           description:

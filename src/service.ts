@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { buildServer } from '../api/index.js'
 import { JournalSet, SAFETY } from '../jlog/index.js'
-import { openSpool, type Spool } from '../spool/index.js'
+import { openSpool, SpaceWatch, type Spool } from '../spool/index.js'
 import { type Config, parseListen, retrySchedule } from './config.js'
 import { eventJournals, eventOptions } from './event-settings.js'
 import { Relay } from './relay.js'
@@ -22,6 +22,7 @@ export class Service {
   readonly #journals: JournalSet
   readonly #relay: Relay
   readonly #server: FastifyInstance
+  readonly #space: SpaceWatch
   readonly #config: Config
   readonly #log: FastifyBaseLogger
   readonly #stopHeartbeat: () => void
@@ -36,6 +37,7 @@ export class Service {
       relay: Relay
       server: FastifyInstance
       stopHeartbeat: () => void
+      space: SpaceWatch
     },
   ) {
     this.#config = config
@@ -44,6 +46,7 @@ export class Service {
     this.#journals = stores.journals
     this.#relay = stores.relay
     this.#server = stores.server
+    this.#space = stores.space
     this.#stopHeartbeat = stores.stopHeartbeat
   }
 
@@ -94,13 +97,27 @@ export class Service {
           requestTimeout: config.limits.request_timeout * 1000,
         },
         notReady: () => service.#notReady(),
+        backupRoot: config.spool.backup_root || null,
         version: VERSION,
         logger: log,
       })
       undo.push(() => server.close())
+      const space = new SpaceWatch(spoolPath(config.data), {
+        low: config.spool.min_free,
+        high: config.spool.resume_free,
+      })
+      await space.start()
+      undo.push(() => space.stop())
       const stopHeartbeat = startHeartbeat(spool, config.events.heartbeat)
       undo.push(async () => stopHeartbeat())
-      const service = new Service(config, log, { spool, journals, relay, server, stopHeartbeat })
+      const service = new Service(config, log, {
+        spool,
+        journals,
+        relay,
+        server,
+        space,
+        stopHeartbeat,
+      })
       const address = await server.listen({
         ...parseListen(config.listen),
         listenTextResolver: (at) => `listening at ${at}`,
@@ -133,6 +150,7 @@ export class Service {
     this.#stopHeartbeat()
     await this.#server.close()
     clearTimeout(grace)
+    await this.#space.stop()
     await this.#relay.stop()
     await this.#spool.close()
     await this.#journals.close()
@@ -144,6 +162,7 @@ export class Service {
     if (this.#stopping !== undefined) reasons.push('the service is stopping')
     if (this.#spool.readOnly !== null)
       reasons.push(`the spool takes no writes: ${this.#spool.readOnly}`)
+    if (this.#space.reason !== null) reasons.push(this.#space.reason)
     const backlog = this.#spool.outbox.size().records
     if (backlog > this.#config.events.max_backlog) {
       const failure = this.#relay.failures()[0]

@@ -15,6 +15,6 @@ export const spoolRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, 
         response: { 200: SpoolState },
       },
     },
-    async () => spoolStateToJson(await spool.stats()),
+    async () => spoolStateToJson(await spool.stats(), await spool.upkeep.space()),
   )
 }

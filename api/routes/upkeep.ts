@@ -1,13 +1,15 @@
 /** Check and repair of the spool, as jobs. */
+import { join } from 'node:path'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
+import { HttpError } from '../problem.js'
 import { JobRef, problems } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
 import { accepted } from './jobs.js'
 
 export const upkeepRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app,
-  { spool: { upkeep }, jobs },
+  { spool: { upkeep }, jobs, backupRoot = null },
 ) => {
   const deep = (isDefault: boolean) =>
     Type.Object(
@@ -58,5 +60,38 @@ export const upkeepRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         reply,
         jobs.start('spool_repair', (options) => upkeep.repair({ ...options, ...request.query })),
       ),
+  )
+
+  app.post(
+    '/spool/backup',
+    {
+      schema: {
+        operationId: 'spool_backup',
+        summary: 'Back the spool up',
+        description:
+          'Copies the spool as of now into a new directory of this name below the setting spool.backup_root, while it is used. A directory of that name is a whole backup. The result of the job says where it is.',
+        tags: ['spool'],
+        body: Type.Object(
+          {
+            name: Type.String({
+              pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$',
+              examples: ['2026-03-01'],
+            }),
+          },
+          { additionalProperties: false },
+        ),
+        response: { 202: JobRef, ...problems(400, 409, 422) },
+      },
+    },
+    async (request, reply) => {
+      if (backupRoot === null) {
+        throw new HttpError(422, 'NO_BACKUP_ROOT', 'no spool.backup_root is configured')
+      }
+      const directory = join(backupRoot, request.body.name)
+      return accepted(
+        reply,
+        jobs.start('spool_backup', () => upkeep.backup(directory)),
+      )
+    },
   )
 }

@@ -15,7 +15,7 @@ import { print } from '../program.js'
 import { spoolPath } from '../service.js'
 import { add, type Options, table } from './spool/options.js'
 import { addQuarantine } from './spool/quarantine.js'
-import { addUpkeep } from './spool/upkeep.js'
+import { addBackup, addUpkeep } from './spool/upkeep.js'
 
 /** What the commands ask; answered by a service or by the files. */
 interface SpoolSource {
@@ -32,6 +32,7 @@ export function addSpool(program: Command): void {
 
   addUpkeep(spool)
   addQuarantine(spool)
+  addBackup(spool)
 
   add(spool, 'list', 'list messages, oldest first')
     .option('--domain <domain>', 'only recipients of this domain')

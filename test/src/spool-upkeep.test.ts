@@ -1,7 +1,8 @@
 // bobbin spool check, repair and quarantine: at rest, and against a running service.
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
-import { openSpool } from '../../spool/index.js'
+import { checkSpool, openSpool } from '../../spool/index.js'
 import { Store } from '../../spool/store.js'
 import { bobbin, startService, temporaryDirectory } from '../support/service.js'
 
@@ -85,4 +86,54 @@ it('beside a service: checks the files, repairs over --url, and refuses to repai
     expect((await bobbin(['spool', 'quarantine', 'purge', name, ...url])).code).toBe(0)
   }
   expect((await bobbin(['spool', 'quarantine', 'list', ...url])).stdout.length).toBe(0)
+})
+
+it('sheds load while the disk has too little room, and serves reads', async () => {
+  const { data, ids } = await dataWith(['one'])
+  const service = await startService(data, {
+    BOBBIN_SPOOL_MIN_FREE: String(2 ** 52),
+    BOBBIN_SPOOL_RESUME_FREE: String(2 ** 52),
+  })
+  const refused = await fetch(`${service.url}/v1/messages?from=&to=b@example.net`, {
+    method: 'POST',
+    headers: { 'content-type': 'message/rfc822' },
+    body: 'x',
+  })
+  expect(refused.status).toBe(503)
+  expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
+  expect(((await refused.json()) as { detail: string }).detail).toContain('bytes are free')
+  expect((await fetch(`${service.url}/readyz`)).status).toBe(503)
+  const content = await fetch(`${service.url}/v1/messages/${ids[0]}/content`)
+  expect(await content.text()).toBe('one')
+  const space = await bobbin(['spool', 'space', '--json', '--url', service.url])
+  const state = (await (await fetch(`${service.url}/v1/spool`)).json()) as { space: object }
+  expect(Object.keys(state.space)).toEqual(['total', 'available', 'used_percent'])
+  expect(Object.keys(JSON.parse(space.stdout.toString()))).toEqual(Object.keys(state.space))
+})
+
+it('backs up beside a service, below the configured root alone over REST; compacts and removes at rest', async () => {
+  const { data, ids } = await dataWith(['one', 'two'])
+  const root = join(data, 'backups')
+  await mkdir(root)
+  const service = await startService(data, { BOBBIN_SPOOL_BACKUP_ROOT: root })
+  const url = ['--url', service.url]
+  const made = await bobbin(['spool', 'backup', 'first', '--json', ...url])
+  expect(JSON.parse(made.stdout.toString())).toMatchObject({ directory: join(root, 'first') })
+  expect((await bobbin(['spool', 'backup', '../outside', ...url])).code).toBe(1)
+  expect((await bobbin(['spool', 'backup', join(root, 'second'), '--data', data])).code).toBe(0)
+  for (const name of ['first', 'second']) {
+    expect(await checkSpool(join(root, name))).toMatchObject({ messages: 2, found: 0 })
+  }
+  expect((await bobbin(['spool', 'compact', '--data', data])).code).toBe(1)
+  expect((await bobbin(['spool', 'remove', ids[0] as string, '--data', data])).code).toBe(1)
+  expect((await bobbin(['spool', 'remove', ids[0] as string, ...url])).code).toBe(0)
+  await service.kill('SIGTERM')
+  expect((await bobbin(['spool', 'compact', '--data', data])).code).toBe(0)
+  expect((await bobbin(['spool', 'remove', ids[1] as string, '--data', data])).code).toBe(0)
+  expect(await checkSpool(join(data, 'spool'))).toMatchObject({ messages: 0, found: 0 })
+
+  const unconfigured = await startService(data)
+  const refused = await bobbin(['spool', 'backup', 'x', '--url', unconfigured.url])
+  expect(refused).toMatchObject({ code: 1 })
+  expect(refused.stderr).toContain('backup_root')
 })

@@ -1,0 +1,112 @@
+/**
+ * A copy of the spool as of one commit, made beside whatever is written: a directory that is a spool
+ * itself. To restore it, put it in the place of the spool at rest. It is made under another name and
+ * renamed when it is whole and synced: a backup that is there is whole.
+ */
+import { chmod, cp, mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { SpoolError } from './errors.js'
+import { own } from './owner.js'
+import { Store } from './store.js'
+
+export interface BackupReport {
+  /** The directory that was made. */
+  readonly directory: string
+  readonly bytes: number
+}
+
+/**
+ * Throws SPOOL_ERR_INVALID when the directory exists, or its parent does not; SPOOL_ERR_FULL and
+ * SPOOL_ERR_WRITE for the disk it is made on.
+ */
+export async function backupStore(
+  store: Store,
+  directory: string,
+  quarantine: string,
+): Promise<BackupReport> {
+  const target = resolve(directory)
+  const parent = dirname(target)
+  const making = join(parent, `.${basename(target)}.partial`)
+  await rm(making, { recursive: true, force: true })
+  try {
+    await mkdir(making)
+    await store.copyTo(making)
+    await copyIfThere(quarantine, join(making, 'quarantine'))
+    const bytes = await syncFile(join(making, 'data.mdb'))
+    await syncFile(making)
+    // Renaming a directory over one that is not empty fails.
+    await rename(making, target)
+    await syncFile(parent)
+    return { directory: target, bytes }
+  } catch (cause) {
+    await rm(making, { recursive: true, force: true })
+    throw describe(cause, target)
+  }
+}
+
+const WRONG_PLACE = new Set(['ENOENT', 'EEXIST', 'ENOTEMPTY', 'ENOTDIR', 'EACCES', 'EPERM'])
+
+function describe(cause: unknown, file: string): SpoolError {
+  const { code = '' } = cause as NodeJS.ErrnoException
+  if (WRONG_PLACE.has(code)) {
+    return new SpoolError('SPOOL_ERR_INVALID', 'directory: the backup cannot be made there', {
+      field: 'directory',
+      file,
+      cause,
+      advice: 'name a directory that does not exist, in one that does',
+    })
+  }
+  const kind = code === 'ENOSPC' || code === 'EDQUOT' ? 'SPOOL_ERR_FULL' : 'SPOOL_ERR_WRITE'
+  return new SpoolError(kind, 'the backup was not made', { file, cause })
+}
+
+async function copyIfThere(from: string, to: string): Promise<void> {
+  await cp(from, to, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error
+  })
+}
+
+async function syncFile(path: string): Promise<number> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+    return (await handle.stat()).size
+  } finally {
+    await handle.close()
+  }
+}
+
+/**
+ * Makes the file of a spool at rest as small as it can be: a copy without free pages takes its place,
+ * whole or not at all. Throws SPOOL_ERR_OWNED with the pid of a service that has it, SPOOL_ERR_OPEN.
+ */
+export async function compactSpool(
+  path: string,
+  mode = 0o640,
+): Promise<{ before: number; after: number }> {
+  await Store.mustExist(path)
+  const owner = await own(path, mode)
+  const making = join(path, '.compact.partial')
+  const file = join(path, 'data.mdb')
+  try {
+    await rm(making, { recursive: true, force: true })
+    await mkdir(making)
+    const store = await Store.open({ path, readOnly: false, mode, mapSize: undefined })
+    try {
+      await store.copyTo(making)
+    } finally {
+      await store.close()
+    }
+    const { size: before } = await stat(file)
+    await chmod(join(making, 'data.mdb'), mode)
+    const after = await syncFile(join(making, 'data.mdb'))
+    await rename(join(making, 'data.mdb'), file)
+    // Whoever still reads the old file keeps the old lock with it; the next open makes a new one.
+    await rm(join(path, 'lock.mdb'), { force: true })
+    await syncFile(path)
+    return { before, after }
+  } finally {
+    await rm(making, { recursive: true, force: true })
+    await owner.release()
+  }
+}

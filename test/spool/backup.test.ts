@@ -1,0 +1,104 @@
+// A backup made under load is a sound spool with all that was acknowledged before it; compaction gives the
+// room of what was removed back; the watch sheds and takes again at its marks.
+import { randomBytes } from 'node:crypto'
+import { mkdir, readdir, stat, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { checkSpool, compactSpool, openSpool, SpaceWatch } from '../../spool/index.js'
+import { bodyOf, bytes, message, temporaryDirectory, temporarySpool } from './support.js'
+
+test('a backup under load opens, checks clean, and has what was acknowledged before', async () => {
+  const directory = await temporaryDirectory()
+  const path = join(directory, 'spool')
+  const spool = await temporarySpool({ path })
+  const acknowledged = new Map<string, Buffer>()
+  let writing = true
+  const write = async (seed: number) => {
+    while (writing) {
+      const body = bytes(1 + (seed % 7) * 9_000, seed)
+      const { ids } = await spool.swapOut(message(body))
+      acknowledged.set(ids[0] as string, body)
+      seed += 8
+    }
+  }
+  const writers = Array.from({ length: 8 }, (_, i) => write(i))
+  const backups = join(directory, 'backups')
+  await mkdir(backups)
+  const before: Map<string, Buffer>[] = []
+  try {
+    for (let i = 0; i < 3; i++) {
+      await spool.swapOut(message('one more'))
+      before.push(new Map(acknowledged))
+      const { directory: made, bytes: size } = await spool.upkeep.backup(join(backups, String(i)))
+      expect(made).toBe(join(backups, String(i)))
+      expect(size).toBe((await stat(join(made, 'data.mdb'))).size)
+    }
+  } finally {
+    writing = false
+    await Promise.all(writers)
+  }
+  expect(await readdir(backups)).toEqual(['0', '1', '2'])
+  for (const [i, messages] of before.entries()) {
+    const copy = join(backups, String(i))
+    expect(await checkSpool(copy)).toMatchObject({ found: 0 })
+    const restored = await openSpool({ path: copy })
+    for (const [id, body] of messages) expect((await bodyOf(restored, id)).equals(body)).toBe(true)
+    await restored.swapOut(message('it can be written to'))
+    await restored.close()
+  }
+})
+
+test('a backup never goes over what is there', async () => {
+  const directory = await temporaryDirectory()
+  const spool = await temporarySpool({ path: join(directory, 'spool') })
+  await spool.upkeep.backup(join(directory, 'backup'))
+  const again = spool.upkeep.backup(join(directory, 'backup'))
+  await expect(again).rejects.toMatchObject({ code: 'SPOOL_ERR_INVALID', field: 'directory' })
+  const nowhere = spool.upkeep.backup(join(directory, 'no', 'such'))
+  await expect(nowhere).rejects.toMatchObject({ code: 'SPOOL_ERR_INVALID', field: 'directory' })
+  expect(await checkSpool(join(directory, 'backup'))).toMatchObject({ found: 0 })
+  expect((await readdir(directory)).toSorted()).toEqual(['backup', 'spool'])
+})
+
+test('compaction gives room back, and refuses while another owns the spool', async () => {
+  const path = join(await temporaryDirectory(), 'spool')
+  const spool = await temporarySpool({ path })
+  const kept = randomBytes(100_000)
+  const { ids } = await spool.swapOut(message(kept))
+  const gone = await spool.swapOut(message(bytes(4_000_000)))
+  await spool.swapRemove(gone.ids[0] as string)
+  await expect(compactSpool(path)).rejects.toMatchObject({ code: 'SPOOL_ERR_OWNED' })
+  await spool.close()
+  const { before, after } = await compactSpool(path)
+  expect(after).toBeLessThan(before / 4)
+  expect((await stat(join(path, 'data.mdb'))).size).toBe(after)
+  expect(await checkSpool(path)).toMatchObject({ found: 0, messages: 1 })
+  const compacted = await temporarySpool({ path })
+  expect((await bodyOf(compacted, ids[0] as string)).equals(kept)).toBe(true)
+  await compacted.swapOut(message('it can be written to'))
+})
+
+test('tells the room on its disk', async () => {
+  const path = join(await temporaryDirectory(), 'spool')
+  const spool = await temporarySpool({ path })
+  const { total, available, usedPercent } = await spool.upkeep.space()
+  const { bsize, blocks } = await statfs(path)
+  expect(total).toBe(bsize * blocks)
+  expect(available).toBeGreaterThan(0)
+  expect(available).toBeLessThanOrEqual(total)
+  expect(usedPercent).toBeGreaterThan(0)
+  expect(usedPercent).toBeLessThanOrEqual(100)
+})
+
+test('sheds below the low mark, and takes again only at the high one', async () => {
+  let available = 150
+  const look = async () => ({ total: 1000, available, usedPercent: 85 })
+  const watch = new SpaceWatch('', { low: 100, high: 200 }, look)
+  const sheds: boolean[] = []
+  for (available of [150, 100, 99, 150, 199, 200, 150, 99]) {
+    await watch.look()
+    sheds.push(watch.reason !== null)
+  }
+  expect(sheds).toEqual([false, false, true, true, true, false, false, true])
+  expect(watch.reason).toContain('99 bytes are free')
+})
