@@ -81,7 +81,7 @@ export class Contents {
         const ref = next(tx, record)
         const afterwards = release(tx, bodies, record)
         const after = { ...record, ...ref, version: record.version + 1 }
-        metas.write(tx, key, after)
+        metas.propose(tx, key, after)
         return { after, afterwards }
       }, weight)
       metas.forget(key)

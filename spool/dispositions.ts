@@ -200,7 +200,7 @@ export class Dispositions {
       nextAttempt: next.at,
       version: record.version + 1,
     })
-    this.#parts.metas.write(tx, key, deferred)
+    this.#parts.metas.propose(tx, key, deferred)
     return answer('deferred', next.at)
   }
 

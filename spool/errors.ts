@@ -11,6 +11,8 @@ export const SPOOL_ERROR_CODES = [
   'SPOOL_ERR_EXISTS',
   /** Another change came between; the call may be repeated. */
   'SPOOL_ERR_CONFLICT',
+  /** A hook of the embedding program refused the change. */
+  'SPOOL_ERR_REFUSED',
   /** The version asked for is not the version that stands. */
   'SPOOL_ERR_VERSION',
   /** The lease that was to prove the claim is not the message's, or has ended. */

@@ -4,6 +4,7 @@
  * within half a second; a crash before that leaves the record as it was, never half of each.
  */
 import type { Committer, Transaction } from './committer.js'
+import type { Hooks } from './hooks.js'
 import { decodeMeta, encodeMeta, type MessageRecord, pairs, queueRow, unpairs } from './layout.js'
 import { type CheckedPatch, CONTEXT_LIMITS, type ContextLimits, checkContext } from './validate.js'
 
@@ -13,14 +14,16 @@ const MAX_WAITING = 4096
 
 export class MetaWrites {
   readonly #committer: () => Committer
+  readonly #hooks: Hooks
   readonly #waiting = new Map<string, { id: Buffer; record: MessageRecord }>()
   /** Messages with a forced write or a removal on its way, and how many. */
   readonly #busy = new Map<string, number>()
   #written: { key: string; record: MessageRecord }[] = []
   #timer: NodeJS.Timeout | undefined
 
-  constructor(committer: () => Committer) {
+  constructor(committer: () => Committer, hooks: Hooks) {
     this.#committer = committer
+    this.#hooks = hooks
   }
 
   /** The record as an unforced write left it, when that is not committed yet. */
@@ -63,6 +66,12 @@ export class MetaWrites {
     return waiting ?? decodeMeta(id, stored)
   }
 
+  /** As `write`, for a change that the embedding program may refuse: then throws. */
+  propose(tx: Transaction, id: Buffer, next: MessageRecord): void {
+    this.#hooks.check(id, next)
+    this.write(tx, id, next)
+  }
+
   /** Writes a record over the stored one, with its row in the index. */
   write(tx: Transaction, id: Buffer, next: MessageRecord): void {
     const bytes = tx.get('messages', id)
@@ -79,8 +88,9 @@ export class MetaWrites {
     tx.add('scheduled', Number(next.nextAttempt !== null) - Number(stored.nextAttempt !== null))
   }
 
-  /** Takes an unforced write. */
+  /** Takes an unforced write, unless the embedding program refuses it: then throws. */
   defer(id: Buffer, record: MessageRecord): void {
+    this.#hooks.check(id, record)
     this.#waiting.set(keyOf(id), { id, record })
     if (this.#waiting.size >= MAX_WAITING) void this.sync()
     else this.#arm()

@@ -8,6 +8,7 @@ import { Delivery, type DeliveryOptions } from './delivery.js'
 import type { Disposed, Disposition, FreeEvent } from './dispositions.js'
 import { invalid, SpoolError } from './errors.js'
 import type { EventOptions } from './events.js'
+import { Hooks, type SpoolHooks } from './hooks.js'
 import {
   type BodyRef,
   decodeBodyRef,
@@ -74,6 +75,8 @@ export interface SpoolOptions extends DeliveryOptions {
   contextLimits?: ContextLimits | undefined
   /** Leave a message that cannot be read where it is; it is moved to quarantine when not given. */
   leaveUnreadable?: boolean | undefined
+  /** For the program that embeds the spool. */
+  hooks?: SpoolHooks | undefined
   /** No events are logged when not given. */
   events?: EventOptions | undefined
 }
@@ -111,6 +114,7 @@ export class Spool {
   readonly #store: Store
   readonly #owner: Ownership | null
   readonly #events: EventOptions | undefined
+  readonly #hooks: Hooks
   readonly #contextLimits: ContextLimits
   readonly #ids = new IdGenerator()
   readonly #outbox: OutboxStore
@@ -127,6 +131,7 @@ export class Spool {
   constructor(store: Store, owner: Ownership | null, options: SpoolOptions, { sweep = true } = {}) {
     this.#store = store
     this.#owner = owner
+    this.#hooks = new Hooks(options.hooks)
     this.#events = options.events
     this.#contextLimits = options.contextLimits ?? CONTEXT_LIMITS
     this.nodeName = options.nodeName ?? process.env.EC_NODE_NAME ?? 'default'
@@ -136,10 +141,11 @@ export class Spool {
       this.#ids.startAfter(Buffer.from(key))
     }
     this.#outbox = new OutboxStore(store, () => this.#committer)
-    this.#metas = new MetaWrites(() => this.#committer)
+    this.#metas = new MetaWrites(() => this.#committer, this.#hooks)
     this.#committer = new Committer(store, counters, {
       beforeCommit: (tx) => this.#beforeCommit(tx),
-      afterCommit: () => {
+      afterCommit: ({ writes }) => {
+        this.#hooks.committed(writes)
         this.#outbox.committed()
         this.#metas.committed()
         this.#bodies.committed()
@@ -216,6 +222,8 @@ export class Spool {
     this.#writable()
     if (!Array.isArray(messages)) throw invalid('messages', 'not a list')
     if (messages.length === 0) return []
+    const taken = await this.#hooks.swapOutMulti(messages)
+    if (taken !== null) return taken
     const storing = this.#storing()
     await this.#prepare(storing, messages)
     await this.#commit(storing)
@@ -262,6 +270,15 @@ export class Spool {
   /** Meta and content of one moment. Throws SPOOL_ERR_NOT_FOUND. */
   async snapshot(id: string): Promise<MessageSnapshot> {
     const key = parseId(id)
+    this.#open()
+    return this.#hooks.swappedIn(
+      id,
+      () => this.#snapshot(key, id),
+      ({ meta }) => meta,
+    )
+  }
+
+  #snapshot(key: Buffer, id: string): MessageSnapshot {
     const bytes = this.#store.db('messages').get(key)
     if (bytes === undefined) throw notFound(id)
     const stored = decodeMeta(key, bytes)
@@ -316,7 +333,18 @@ export class Spool {
   /** Throws SPOOL_ERR_NOT_FOUND. */
   async meta(id: string): Promise<MessageMeta> {
     const key = parseId(id)
-    return metaOf(key, this.#record(key, id))
+    const read = () => metaOf(key, this.#record(key, id))
+    return this.#hooks.swappedIn(id, read, (meta) => meta)
+  }
+
+  /**
+   * Objects that the embedding program attaches to a message: in memory only, gone with the message or
+   * the process. Throws SPOOL_ERR_NOT_FOUND.
+   */
+  blobjects(id: string): Map<string, unknown> {
+    const key = parseId(id)
+    this.#record(key, id)
+    return this.#hooks.objects(key)
   }
 
   /** Reads the meta back from the store; metas are not kept in memory, so it is what `meta` does. */
@@ -371,7 +399,7 @@ export class Spool {
         if (record === undefined) throw notFound(id)
         checkVersion(record, id, ifVersion)
         const next = change(record)
-        this.#metas.write(tx, key, next)
+        this.#metas.propose(tx, key, next)
         return next
       }, 512)
       this.#metas.forget(key)
@@ -517,8 +545,13 @@ export class Spool {
   }
 
   #storing(): Storing {
-    return new Storing(this.#bodies, this.#ids, this.#events, this.#contextLimits, (id) =>
-      this.#contentOf(id, 'refs'),
+    return new Storing(
+      this.#bodies,
+      this.#ids,
+      this.#events,
+      this.#contextLimits,
+      (id) => this.#contentOf(id, 'refs'),
+      this.#hooks,
     )
   }
 

@@ -4,6 +4,7 @@ import { refCount, share } from './body-refs.js'
 import type { Transaction } from './committer.js'
 import { invalid } from './errors.js'
 import { type EventOptions, formatEvent } from './events.js'
+import type { Hooks } from './hooks.js'
 import { type BodyRef, encodeMeta, type MessageRecord, pairs, queueRow } from './layout.js'
 import type { ContentOf, NewMessage, SwapOutResult } from './message.js'
 import { formatId, type IdGenerator } from './message-id.js'
@@ -38,6 +39,7 @@ export class Storing {
   readonly #journal: string | null
   readonly #now = Date.now()
   readonly #limits: ContextLimits
+  readonly #hooks: Hooks
   #weight = 0
   #scheduled = 0
 
@@ -47,7 +49,9 @@ export class Storing {
     events: EventOptions | undefined,
     limits: ContextLimits,
     contentOf: (id: string) => { source: Buffer; ref: BodyRef },
+    hooks: Hooks,
   ) {
+    this.#hooks = hooks
     this.#limits = limits
     this.#contentOf = contentOf
     this.#store = bodies
@@ -159,6 +163,7 @@ export class Storing {
       const text = formatId(id)
       texts.push(text)
       const record = { ...base, rcptto }
+      this.#hooks.check(id, record)
       const meta = encodeMeta(record)
       const queue = queueRow(id, record)
       const event = this.#event(text, envelope, rcptto, ref.size)
