@@ -1,5 +1,5 @@
 /**
- * Together with libjlog itself, in the same journal at the same time. Runs where the environment variable BOBBIN_LIBJLOG names
+ * Together with libjlog itself, in the same journal at the same time. Runs where the environment variable TEST_LIBJLOG names
  * libjlog's shared library, and python3 is there to call it.
  */
 import { rm, writeFile } from 'node:fs/promises'

@@ -1,6 +1,6 @@
 /**
  * A big segment with damage in its middle and at its end: bounded memory, progress, nothing lost. 1 GiB by default;
- * `BOBBIN_BIG_SEGMENT_GIB=10` makes it 10 (it takes twice that on the disk).
+ * `TEST_BIG_SEGMENT_GIB=10` makes it 10 (it takes twice that on the disk).
  */
 import { spawnSync } from 'node:child_process'
 import {
@@ -22,7 +22,7 @@ import { removeTemporaryDirectories, temporaryDirectory } from './repair-helpers
 afterAll(removeTemporaryDirectories)
 
 const GIB = 1024 ** 3
-const SIZE = Number(process.env.BOBBIN_BIG_SEGMENT_GIB ?? 1) * GIB
+const SIZE = Number(process.env.TEST_BIG_SEGMENT_GIB ?? 1) * GIB
 const MOST_MEMORY_MIB = 200
 const BUILT = fileURLToPath(new URL('../../dist/jlog/repair.js', import.meta.url))
 

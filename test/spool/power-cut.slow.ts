@@ -1,5 +1,5 @@
 // The power goes at a random moment under load (loop-mounted ext4 and XFS): each acknowledged message is
-// there byte for byte afterwards, logged once, and the check finds nothing. BOBBIN_POWER_CUTS sets how
+// there byte for byte afterwards, logged once, and the check finds nothing. TEST_POWER_CUTS sets how
 // many cuts each file system gets.
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -8,7 +8,7 @@ import { expect, test } from 'vitest'
 import { type FileSystem, LoopMount, powerCutProblem } from '../faults/loop-mount.js'
 import { compare, Ledger, relayRest, startLoad } from './load.js'
 
-const CUTS = Number(process.env.BOBBIN_POWER_CUTS ?? 12)
+const CUTS = Number(process.env.TEST_POWER_CUTS ?? 12)
 const IMAGE_BYTES = 1024 * 1024 * 1024
 
 for (const type of ['ext4', 'xfs'] satisfies FileSystem[]) {

@@ -13,7 +13,7 @@ import {
 import { Ledger } from '../support/ledger.js'
 import { startService, temporaryDirectory } from '../support/service.js'
 
-const CUTS = Number(process.env.BOBBIN_POWER_CUTS ?? 8)
+const CUTS = Number(process.env.TEST_POWER_CUTS ?? 8)
 const MiB = 1024 * 1024
 
 describe.each(['ext4', 'xfs'] satisfies FileSystem[])('on %s', (type) => {

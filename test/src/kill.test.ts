@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 import { Ledger } from '../support/ledger.js'
 import { startService, temporaryDirectory } from '../support/service.js'
 
-const KILLS = Number(process.env.BOBBIN_TEST_KILLS ?? 50)
+const KILLS = Number(process.env.TEST_KILLS ?? 50)
 
 it(`keeps every acknowledged message, logged once, over ${KILLS} kills under load`, {
   timeout: 240_000,

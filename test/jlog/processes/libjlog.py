@@ -1,4 +1,4 @@
-"""Takes part in the multi-process runs with libjlog itself, the shared library that the environment variable BOBBIN_LIBJLOG
+"""Takes part in the multi-process runs with libjlog itself, the shared library that the environment variable TEST_LIBJLOG
 names. Says what writer.mjs and subscriber.mjs say; a writer does not know its records' ids.
 
 Usage: libjlog.py writer DIR WHO STOP RATE
@@ -31,7 +31,7 @@ class Message(ctypes.Structure):
     ]
 
 
-jlog = ctypes.CDLL(os.environ["BOBBIN_LIBJLOG"])
+jlog = ctypes.CDLL(os.environ["TEST_LIBJLOG"])
 jlog.jlog_new.restype = ctypes.c_void_p
 jlog.jlog_ctx_err_string.restype = ctypes.c_char_p
 CTX = ctypes.c_void_p

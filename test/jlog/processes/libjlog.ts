@@ -1,5 +1,5 @@
 /**
- * libjlog as a peer in the tests, where there is one: the environment variable BOBBIN_LIBJLOG names its shared library, and
+ * libjlog as a peer in the tests, where there is one: the environment variable TEST_LIBJLOG names its shared library, and
  * libjlog.py calls it.
  */
 import { execFileSync } from 'node:child_process'
@@ -11,9 +11,9 @@ const PEER = join(import.meta.dirname, 'libjlog.py')
 
 /** Why libjlog cannot take part; null when it can. */
 export function whyNoLibjlog(): string | null {
-  const library = process.env.BOBBIN_LIBJLOG
-  if (library === undefined) return 'BOBBIN_LIBJLOG does not name a shared library of libjlog'
-  if (!existsSync(library)) return `BOBBIN_LIBJLOG names ${library}, which is not there`
+  const library = process.env.TEST_LIBJLOG
+  if (library === undefined) return 'TEST_LIBJLOG does not name a shared library of libjlog'
+  if (!existsSync(library)) return `TEST_LIBJLOG names ${library}, which is not there`
   try {
     execFileSync('python3', ['--version'], { stdio: 'ignore' })
     return null
