@@ -11,6 +11,7 @@ import { checkOutbox, checkState, storedCounters } from './check-outbox.js'
 import { type CheckReport, type Finding, Findings } from './check-report.js'
 import { type LongOptions, Pace } from './jobs.js'
 import type { Counters } from './layout.js'
+import { damagedPages } from './salvage.js'
 import { Snapshot } from './snapshot.js'
 import { Store } from './store.js'
 
@@ -23,12 +24,26 @@ export interface CheckOptions extends LongOptions {
 
 /** Works beside a running service. Throws SPOOL_ERR_OPEN, SPOOL_ERR_ABORTED. */
 export async function checkSpool(path: string, options: CheckOptions = {}): Promise<CheckReport> {
+  await Store.mustExist(path)
+  const damaged = await damagedPages(path)
+  if (damaged.length > 0) return pagesReport(damaged)
   const store = await Store.open({ path, readOnly: true, mode: 0, mapSize: undefined })
   try {
     return await checkStore(store, options)
   } finally {
     await store.close()
   }
+}
+
+/** No more is looked at: LMDB may end the process over such a page. */
+function pagesReport(damaged: readonly number[]): CheckReport {
+  const findings = new Findings()
+  for (const number of damaged) {
+    const what = number === 0 ? 'a meta page' : `page ${number}`
+    findings.add({ problem: 'page-damaged', what })
+  }
+  const { found, counts, problems } = findings
+  return { messages: 0, bodies: 0, bytes: 0, staged: 0, found, counts, problems }
 }
 
 export async function checkStore(

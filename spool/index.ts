@@ -63,7 +63,8 @@ export {
   type QuarantinePage,
 } from './quarantine.js'
 export type { RepairOptions, RepairReport } from './repair.js'
-export { repairSpool } from './repair-offline.js'
+export { type OfflineRepairReport, repairSpool } from './repair-offline.js'
+export type { SalvageReport } from './salvage.js'
 export { type Backoff, checkSchedule, DEFAULT_SCHEDULE, type RetrySchedule } from './schedule.js'
 export { type SpaceMarks, SpaceWatch, type SpoolSpace } from './space.js'
 export { openSpool, Spool, type SpoolOptions, type SpoolStats } from './spool.js'

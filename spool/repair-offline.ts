@@ -15,21 +15,33 @@ import { ID_BYTES } from './message-id.js'
 import { own } from './owner.js'
 import { Quarantine } from './quarantine.js'
 import type { RepairOptions, RepairReport } from './repair.js'
+import { damagedPages, type SalvageReport, salvage } from './salvage.js'
 import { Snapshot } from './snapshot.js'
 import { Spool } from './spool.js'
 import { type DatabaseName, Store } from './store.js'
+
+export interface OfflineRepairReport extends RepairReport {
+  /** What came of a file with damaged pages; null when it had none. */
+  readonly salvage: SalvageReport | null
+}
 
 const DEFAULT_MODE = 0o640
 
 /** Throws SPOOL_ERR_OWNED with the pid of a service that has it, SPOOL_ERR_OPEN, SPOOL_ERR_ABORTED. */
 export async function repairSpool(
   path: string,
-  options: RepairOptions & { mode?: number } = {},
-): Promise<RepairReport> {
+  options: RepairOptions & {
+    mode?: number | undefined
+    /** Salvage the file also when no page of it is seen to be damaged. */
+    salvage?: boolean | undefined
+  } = {},
+): Promise<OfflineRepairReport> {
   const mode = options.mode ?? DEFAULT_MODE
   await Store.mustExist(path)
   const owner = await own(path, mode)
   try {
+    const isDamaged = options.salvage === true || (await damagedPages(path)).length > 0
+    const salvaged = isDamaged ? await salvage(path, mode, options) : null
     const atRest = await mendAtRest(path, mode, options)
     const store = await Store.open({ path, readOnly: false, mode, mapSize: undefined })
     let spool: Spool
@@ -41,7 +53,7 @@ export async function repairSpool(
     }
     try {
       const report = await spool.upkeep.repair(options)
-      return withAtRest(report, atRest)
+      return { ...withAtRest(report, atRest), salvage: salvaged }
     } finally {
       await spool.close()
     }

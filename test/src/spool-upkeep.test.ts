@@ -1,5 +1,5 @@
 // bobbin spool check, repair and quarantine: at rest, and against a running service.
-import { mkdir } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { checkSpool, openSpool } from '../../spool/index.js'
@@ -136,4 +136,30 @@ it('backs up beside a service, below the configured root alone over REST; compac
   const refused = await bobbin(['spool', 'backup', 'x', '--url', unconfigured.url])
   expect(refused).toMatchObject({ code: 1 })
   expect(refused.stderr).toContain('backup_root')
+})
+
+it('salvages a file with damaged pages, and keeps it beside', async () => {
+  const { data } = await dataWith(Array.from({ length: 200 }, (_, i) => String(i).repeat(3000)))
+  const file = join(data, 'spool', 'data.mdb')
+  const bytes = await readFile(file)
+  const pages = Math.floor(bytes.length / 4096)
+  for (let page = 2; page < pages; page += 9) bytes.fill(0xff, page * 4096, page * 4096 + 4096)
+  await writeFile(file, bytes)
+  const at = ['--data', data]
+  const check = await bobbin(['spool', 'check', '--json', ...at])
+  expect(check).toMatchObject({ code: 1, stderr: '' })
+  expect(JSON.parse(check.stdout.toString()).counts['page-damaged']).toBeGreaterThan(0)
+  const repair = await bobbin(['spool', 'repair', '--json', ...at])
+  expect(repair).toMatchObject({ code: 0, stderr: '' })
+  const { salvage } = JSON.parse(repair.stdout.toString())
+  expect((await readFile(salvage.kept)).equals(bytes)).toBe(true)
+  expect(salvage.damagedPages.length).toBeGreaterThan(0)
+  expect((await bobbin(['spool', 'check', '--deep', ...at])).code).toBe(0)
+  const again = await bobbin(['spool', 'repair', '--json', ...at])
+  expect(JSON.parse(again.stdout.toString())).toMatchObject({ salvage: null, mended: {} })
+  const forced = await bobbin(['spool', 'repair', '--salvage', ...at])
+  expect(forced.stdout.toString()).toContain('salvage.kept: ')
+  const service = await startService(data)
+  const usage = await bobbin(['spool', 'repair', '--salvage', '--url', service.url])
+  expect(usage.code).toBe(2)
 })

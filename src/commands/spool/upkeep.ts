@@ -6,12 +6,13 @@ import {
   type CheckReport,
   checkSpool,
   compactSpool,
+  type OfflineRepairReport,
   openSpool,
   type Progress,
   type RepairReport,
   repairSpool,
 } from '../../../spool/index.js'
-import { EXIT, print } from '../../program.js'
+import { EXIT, print, UsageError } from '../../program.js'
 import { spoolPath } from '../../service.js'
 import { add, type Options, progressLine, table } from './options.js'
 
@@ -40,12 +41,14 @@ export function addUpkeep(spool: Command): void {
     'mend the spool; what cannot be read goes to quarantine, nothing is destroyed',
   )
     .option('--shallow', 'do not compare contents with their hashes')
-    .action(async (options: Options & { shallow?: boolean }) => {
-      const { shallow = false, data, url } = options
+    .option('--salvage', 'at rest: write the file anew, as a damaged one always is')
+    .action(async (options: Options & { shallow?: boolean; salvage?: boolean }) => {
+      const { shallow = false, salvage = false, data, url } = options
+      if (salvage && url !== undefined) throw new UsageError('--salvage is for a spool at rest')
       const deep = !shallow
       const report = await withProgress((onProgress) =>
         url === undefined
-          ? repairSpool(spoolPath(data), { deep, onProgress })
+          ? repairSpool(spoolPath(data), { deep, salvage, onProgress })
           : (new BobbinClient(url).job(
               `/v1/spool/repair?deep=${deep}`,
               onProgress,
@@ -104,9 +107,12 @@ function checkText({ problems, found, counts, ...sums }: CheckReport): string {
   return `${lines}${more}${table({ ...sums, problems: found })}${table(counts, 'problem.')}`
 }
 
-function repairText({ before, after, mended, quarantined, entries }: RepairReport): string {
+function repairText(report: RepairReport & Partial<OfflineRepairReport>): string {
+  const { before, after, mended, quarantined, entries, salvage } = report
+  const salvaged =
+    salvage == null ? '' : table({ salvage: { ...salvage, lostKeys: salvage.lostKeys.length } })
   const names = entries.map((name) => `quarantined: ${name}\n`).join('')
   const left = after.problems.map(({ problem, what }) => `left: ${problem}: ${what}\n`).join('')
   const sums = { found: before.found, left: after.found, quarantined }
-  return `${names}${left}${table(mended, 'mended.')}${table(sums)}`
+  return `${salvaged}${names}${left}${table(mended, 'mended.')}${table(sums)}`
 }
