@@ -18,6 +18,7 @@ import {
   QUEUE_KEY_BYTES,
   queueKey,
   splitClaimEnd,
+  splitLaneLogKey,
   splitQueueKey,
 } from './layout.js'
 import { formatId, ID_BYTES } from './message-id.js'
@@ -67,8 +68,8 @@ function problemOf(snapshot: Snapshot, key: Buffer): string | null {
     const claim = readClaim(snapshot, token)
     return claim?.until === until ? null : `the end ${name} of no claim`
   }
-  if (key.length !== CLAIM_BYTES) return `the row ${name} is none`
   const token = key.subarray(1)
+  if (key.length !== CLAIM_BYTES || !claimKey(token).equals(key)) return `the row ${name} is none`
   const claim = readClaim(snapshot, token)
   if (claim === undefined) return `the claim ${name} cannot be read`
   if (snapshot.get('leases', claimEndKey(claim.until, token)) === undefined) {
@@ -82,8 +83,21 @@ const CLAIM_END_BYTES = claimEndKey(0, Buffer.alloc(ID_BYTES)).length
 
 function readClaim(snapshot: Snapshot, token: Buffer): ClaimRow | undefined {
   const row = snapshot.get('leases', claimKey(token))
+  return row === undefined ? undefined : parseClaim(row)
+}
+
+/** undefined for what is no claim, or one whose fields are not what they must be. */
+export function parseClaim(row: Buffer): ClaimRow | undefined {
   try {
-    return row === undefined ? undefined : decodeClaim(row)
+    const claim = decodeClaim(row)
+    const { until, owner, ids } = claim
+    const isSound =
+      Number.isSafeInteger(until) &&
+      until >= 0 &&
+      until < 2 ** 48 &&
+      typeof owner === 'string' &&
+      ids.every(({ length }) => length === ID_BYTES)
+    return isSound ? claim : undefined
   } catch {
     return undefined
   }
@@ -111,14 +125,10 @@ export async function checkLanes(
   findings: Findings,
   pace: Pace,
 ): Promise<void> {
-  const changes = new Map<string, boolean>()
-  for (const { key, value } of snapshot.range('lanelog')) {
-    try {
-      addLaneLog(changes, value)
-    } catch {
-      const what = `lanelog: ${key.toString('hex')}`
-      findings.add({ problem: 'row-malformed', what, db: 'lanelog', key })
-    }
+  const { changes, wrong } = readLaneLog(snapshot)
+  for (const key of wrong) {
+    const what = `lanelog: ${key.toString('hex')}`
+    findings.add({ problem: 'row-malformed', what, db: 'lanelog', key })
   }
   for (const { key, value } of snapshot.range('queue')) {
     await pace.step()
@@ -142,6 +152,27 @@ export async function checkLanes(
     }
     findings.add({ problem: 'lane-wrong', what: `lane ${key.toString('hex')}`, db: 'lanes', key })
   }
+}
+
+/** What the log comes to, and the keys of rows that are none of it or out of turn. */
+export function readLaneLog(snapshot: Snapshot): {
+  changes: Map<string, boolean>
+  wrong: Buffer[]
+} {
+  const changes = new Map<string, boolean>()
+  const wrong: Buffer[] = []
+  let next: number | undefined
+  for (const { key, value } of snapshot.range('lanelog')) {
+    const seq = key.length === 8 ? splitLaneLogKey(key) : undefined
+    try {
+      if (seq === undefined || (next !== undefined && seq !== next)) wrong.push(key)
+      else addLaneLog(changes, value)
+    } catch {
+      wrong.push(key)
+    }
+    if (seq !== undefined) next = seq + 1
+  }
+  return { changes, wrong }
 }
 
 /** The rows of a queue row's lanes. */

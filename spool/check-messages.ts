@@ -127,5 +127,9 @@ function isNumber(value: unknown): boolean {
 
 /** Tells bodies of different size or content apart, nearly always. */
 function digestOf({ size, sha256 }: BodyRef): number {
-  return (sha256.readUInt32BE() ^ size) >>> 0
+  let digest = size ^ Math.imul(Math.floor(size / 2 ** 32), 0x9e3779b1)
+  for (let at = 0; at < sha256.length; at += 4) {
+    digest = Math.imul(digest ^ sha256.readUInt32BE(at), 0x01000193)
+  }
+  return digest >>> 0
 }

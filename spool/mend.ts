@@ -6,20 +6,18 @@
 import { createHash } from 'node:crypto'
 import type { Bodies } from './bodies.js'
 import { refCount, release } from './body-refs.js'
-import { lanesOf, queueRowOfLane } from './check-indexes.js'
+import { lanesOf, parseClaim, queueRowOfLane } from './check-indexes.js'
 import { bodyRefOf, readMeta } from './check-messages.js'
 import type { Finding } from './check-report.js'
 import type { Committer, Transaction } from './committer.js'
 import {
   type BodyRef,
   CHUNK_BYTES,
-  type ClaimRow,
   type Counters,
   chunkCount,
   chunkKey,
   claimEndKey,
   claimKey,
-  decodeClaim,
   decodeCounters,
   decodeExpiry,
   decodeGaps,
@@ -48,6 +46,8 @@ export interface MendParts {
   readonly bodies: Bodies
   readonly metas: MetaWrites
   readonly quarantine: Quarantine
+  /** Puts what the log of the lanes has into them. */
+  readonly indexLanes: () => Promise<void>
 }
 
 /** Chunks read, or removed, at a time. */
@@ -178,13 +178,15 @@ export class Mender {
   async #mendClaim(finding: Finding): Promise<boolean> {
     const key = finding.key as Buffer
     const row = this.#parts.store.db('leases').get(key)
-    const claim = row && readClaim(row)
-    const isEnd = row?.length === 0
-    if (!isEnd && claim === undefined) return this.#takeRow(finding)
-    return this.#submit((tx) => {
-      if (claim === undefined) tx.remove('leases', key)
-      else tx.put('leases', claimEndKey(claim.until, key.subarray(1)), Buffer.alloc(0))
-    })
+    const isClaim = key.length > 1 && claimKey(key.subarray(1)).equals(key)
+    const claim = isClaim && row !== undefined ? parseClaim(row) : undefined
+    if (claim !== undefined) {
+      const end = claimEndKey(claim.until, key.subarray(1))
+      return this.#submit((tx) => tx.put('leases', end, Buffer.alloc(0)))
+    }
+    // An end of no claim says nothing that is worth keeping.
+    if (!isClaim && row?.length === 0) return this.#submit((tx) => tx.remove('leases', key))
+    return this.#takeRow(finding)
   }
 
   /** Whether the whole body is there, with the content that its message says. */
@@ -332,18 +334,10 @@ function restoreClaim(tx: Transaction, id: Buffer): void {
   const lease = (value && readMeta(id, value))?.lease
   if (lease == null) return
   const row = tx.get('leases', claimKey(lease.token))
-  const claim = (row && readClaim(row)) ?? { until: lease.until, owner: '', ids: [] }
+  const claim = (row && parseClaim(row)) ?? { until: lease.until, owner: '', ids: [] }
   if (claim.ids.some((held) => held.equals(id))) return
   tx.put('leases', claimKey(lease.token), encodeClaim({ ...claim, ids: [...claim.ids, id] }))
   tx.put('leases', claimEndKey(claim.until, lease.token), Buffer.alloc(0))
-}
-
-function readClaim(row: Buffer): ClaimRow | undefined {
-  try {
-    return decodeClaim(row)
-  } catch {
-    return undefined
-  }
 }
 
 function removeRelayed(tx: Transaction, key: Buffer): void {

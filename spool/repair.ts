@@ -86,6 +86,8 @@ export async function repairStore(
     const work = found.length === 0 || round === MAX_ROUNDS ? [] : nextOf(found)
     if (work.length === 0) return reportOf(before, after, mended, mender)
     pace.begin('mending', work.length)
+    // A log that is wrong can only be mended as what it made of the lanes.
+    if (work.some(({ problem }) => problem === 'lane-wrong')) await parts.indexLanes()
     let count = 0
     const note = ({ problem }: Finding) => {
       mended[problem] = (mended[problem] ?? 0) + 1

@@ -6,21 +6,8 @@
  */
 import { link, mkdir, open, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { queueRowOfLane } from './check-indexes.js'
 import { MAX_LISTED } from './check-report.js'
 import { type LongOptions, Pace } from './jobs.js'
-import {
-  CHUNK_BYTES,
-  CHUNK_KEY_BYTES,
-  CLAIM_ENDS,
-  claimEndKey,
-  claimKey,
-  decodeBodyRef,
-  QUEUE_KEY_BYTES,
-  splitOutboxKey,
-} from './layout.js'
-import { ID_BYTES } from './message-id.js'
-import { unpackRow } from './outbox-store.js'
 import {
   freePages,
   LEAF,
@@ -31,6 +18,7 @@ import {
   readTree,
   type Tree,
 } from './pages.js'
+import { databaseOf } from './row-shapes.js'
 import { DATABASES, type DatabaseName, Store } from './store.js'
 
 export interface SalvageReport {
@@ -256,65 +244,6 @@ async function unreached(walk: Walk, after: number, pace: Pace): Promise<number[
     found.push({ number, transaction: page.transaction })
   }
   return found.sort((a, b) => b.transaction - a.transaction).map(({ number }) => number)
-}
-
-/** The database whose rows all of these could be. */
-function databaseOf(rows: readonly LeafRow[]): DatabaseName | undefined {
-  if (rows.length === 0 || rows.some(({ isTree }) => isTree)) return undefined
-  return SHAPES.find(([, fits]) => rows.every(({ key, value }) => fits(key, value)))?.[0]
-}
-
-const CLAIM_BYTES = claimKey(Buffer.alloc(ID_BYTES)).length
-const CLAIM_END_BYTES = claimEndKey(0, Buffer.alloc(ID_BYTES)).length
-const STATE_NAME = /^(counters|format|journal:.*|gaps:.*)$/
-
-/** The strictest first. A value that is lost fits every shape its key fits. */
-const SHAPES: [DatabaseName, (key: Buffer, value: Buffer | null) => boolean][] = [
-  ['state', (key) => STATE_NAME.test(key.toString('latin1'))],
-  ['outbox', (key, value) => isOutboxKey(key) && (value === null || isOutboxRow(key, value))],
-  ['messages', (key, value) => key.length === ID_BYTES && (value === null || isMeta(key, value))],
-  ['refs', (key, value) => key.length === ID_BYTES && value?.length === 4],
-  ['staged', (key, value) => key.length === ID_BYTES && value?.length === 0],
-  ['chunks', (key, value) => key.length === CHUNK_KEY_BYTES && (value === null || isChunk(value))],
-  ['expiry', (key, value) => key.length === QUEUE_KEY_BYTES && value?.length === 0],
-  ['queue', (key, value) => key.length === QUEUE_KEY_BYTES && value?.includes(0) === true],
-  ['lanelog', (key) => key.length === 8],
-  ['leases', (key) => isClaimKey(key)],
-  ['lanes', (key, value) => value !== null && queueRowOfLane(key, value) !== undefined],
-]
-
-function isChunk(value: Buffer): boolean {
-  return value.length > 0 && value.length <= CHUNK_BYTES
-}
-
-function isMeta(key: Buffer, value: Buffer): boolean {
-  try {
-    decodeBodyRef(key, value)
-    return true
-  } catch {
-    return false
-  }
-}
-
-function isOutboxKey(key: Buffer): boolean {
-  return (
-    key.length >= 10 && key[key.length - 9] === 0 && /^[\x21-\x7e]/.test(key.toString('latin1'))
-  )
-}
-
-function isOutboxRow(key: Buffer, value: Buffer): boolean {
-  try {
-    return unpackRow(splitOutboxKey(key).firstSeq, value).length > 0
-  } catch {
-    return false
-  }
-}
-
-function isClaimKey(key: Buffer): boolean {
-  return (
-    (key.length === CLAIM_BYTES && key.compare(CLAIM_ENDS.start) < 0) ||
-    (key.length === CLAIM_END_BYTES && key[0] === CLAIM_ENDS.start[0])
-  )
 }
 
 const BATCH_BYTES = 4 * 1024 * 1024

@@ -188,6 +188,7 @@ export class Spool {
       metas: this.#metas,
       quarantine: new Quarantine(store.path, options.mode ?? DEFAULT_MODE),
       leaveUnreadable: options.leaveUnreadable ?? false,
+      indexLanes: () => this.#delivery.lanes.index(),
       restore: async (message, source) => {
         const body = await this.stageBody(source)
         return (await this.swapOut({ ...message, body })).ids[0] as string

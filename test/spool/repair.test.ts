@@ -165,7 +165,7 @@ describe('repair', () => {
           }
         },
       ),
-      { numRuns: 25 },
+      { numRuns: 40 },
     )
   })
 })
