@@ -204,12 +204,15 @@ export function decodeMeta(id: Buffer, bytes: Buffer): MessageRecord {
     peer: fields[12],
     conn: fields[13],
     mess: fields[14],
-    lease: fields[15] && {
-      token: Buffer.from(fields[15][0]),
-      until: fields[15][1],
-      unlink: fields[15][2],
-    },
+    lease: decodeLease(id, fields[15]),
   }
+}
+
+function decodeLease(id: Buffer, lease: MetaFields[15]): MessageRecord['lease'] {
+  if (!lease) return lease
+  const [token, until, unlink] = lease
+  if (!(token instanceof Uint8Array) || typeof until !== 'number') throw corruptMeta(id)
+  return { token: Buffer.from(token), until, unlink }
 }
 
 /** The body of a message, read from the header alone; copied, so `bytes` may be volatile. */
