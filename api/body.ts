@@ -1,6 +1,7 @@
 /** Request bodies that the handlers read themselves. */
 import type { IncomingMessage } from 'node:http'
 import type { StagedBody } from '../spool/index.js'
+import { passing } from './passing.js'
 import type { MessageStore } from './stores.js'
 
 /** Up to here, gathering the body is cheaper than streaming it, and 64 connections of it are still little memory. */
@@ -14,7 +15,7 @@ export async function takeBody(
   const small = readSmallBody(request)
   if (small !== null) return small
   const { maxMessageSize: maxBytes } = limits
-  return spool.stageBody(request.iterator({ destroyOnReturn: false }), { maxBytes })
+  return spool.stageBody(passing(request.iterator({ destroyOnReturn: false })), { maxBytes })
 }
 
 /**

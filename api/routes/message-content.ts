@@ -6,6 +6,7 @@ import parseRange from 'range-parser'
 import Type from 'typebox'
 import { takeBody } from '../body.js'
 import { structureToJson } from '../message-json.js'
+import { passing } from '../passing.js'
 import { HttpError, refuseWhenNotReady } from '../problem.js'
 import {
   Empty,
@@ -102,7 +103,7 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
         return reply.send(Readable.from([]))
       }
       if (length <= WHOLE_BYTES) return reply.send(await body.buffer())
-      const stream = Readable.from(body.stream, { objectMode: false })
+      const stream = Readable.from(passing(body.stream), { objectMode: false })
       stream.once('close', () => body.release())
       return reply.send(stream)
     },
