@@ -1,0 +1,46 @@
+/** What a spool is opened with, and what it says of itself. */
+import type { DeliveryOptions } from './delivery.js'
+import type { EventOptions } from './events.js'
+import type { SpoolHooks } from './hooks.js'
+import type { OutboxSize } from './outbox.js'
+import type { ContextLimits } from './validate.js'
+
+export const DEFAULT_MODE = 0o640
+export const DEFAULT_LARGE_THRESHOLD = 256 * 1024
+
+export interface SpoolOptions extends DeliveryOptions {
+  /** Base directory; made when absent. */
+  path: string
+  /** Offline reading: takes no ownership, refuses every write, works beside a running service. */
+  readOnly?: boolean | undefined
+  /** Of the files; 0o640 when not given. */
+  mode?: number | undefined
+  /** `EC_NODE_NAME` when not given, else `default`. */
+  nodeName?: string | undefined
+  /** Bodies over it are never whole in memory; 256 KiB when not given. */
+  largeMessageThreshold?: number | undefined
+  /** No limit when not given. */
+  maxMessageSize?: number | undefined
+  /** Address space reserved for the store's file, in bytes; the file may outgrow it. */
+  mapSize?: number | undefined
+  /** Of the dictionaries of a message; keys of 255 bytes and 64 KiB in all when not given. */
+  contextLimits?: ContextLimits | undefined
+  /** Leave a message that cannot be read where it is; it is moved to quarantine when not given. */
+  leaveUnreadable?: boolean | undefined
+  /** For the program that embeds the spool. */
+  hooks?: SpoolHooks | undefined
+  /** No events are logged when not given. */
+  events?: EventOptions | undefined
+}
+
+export interface SpoolStats {
+  messages: number
+  bodies: number
+  /** Of all bodies, each counted once. */
+  bytes: number
+  outbox: OutboxSize
+  /** Messages that have a next attempt, due or not yet. */
+  due: number
+  /** Why the spool takes no writes; null when it does. */
+  readOnly: string | null
+}
