@@ -3,7 +3,7 @@
  * itself. To restore it, put it in the place of the spool at rest. It is made under another name and
  * renamed when it is whole and synced: a backup that is there is whole.
  */
-import { chmod, cp, mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { chmod, cp, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { SpoolError } from './errors.js'
 import { own } from './owner.js'
@@ -31,7 +31,7 @@ export async function backupStore(
   try {
     await mkdir(making)
     await store.copyTo(making)
-    await copyIfThere(quarantine, join(making, 'quarantine'))
+    await copyTree(quarantine, join(making, 'quarantine'))
     const bytes = await syncFile(join(making, 'data.mdb'))
     await syncFile(making)
     // Renaming a directory over one that is not empty fails.
@@ -60,13 +60,22 @@ function describe(cause: unknown, file: string): SpoolError {
   return new SpoolError(kind, 'the backup was not made', { file, cause })
 }
 
-async function copyIfThere(from: string, to: string): Promise<void> {
-  await cp(from, to, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw error
-  })
+/** With all that is in it on the disk; nothing when it is not there. */
+export async function copyTree(from: string, to: string): Promise<void> {
+  try {
+    await cp(from, to, { recursive: true })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
+    throw error
+  }
+  for (const entry of await readdir(to, { recursive: true, withFileTypes: true })) {
+    await syncFile(join(entry.parentPath, entry.name))
+  }
+  await syncFile(to)
 }
 
-async function syncFile(path: string): Promise<number> {
+/** Of a file or a directory. Returns its size. */
+export async function syncFile(path: string): Promise<number> {
   const handle = await open(path, 'r')
   try {
     await handle.sync()

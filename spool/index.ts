@@ -65,6 +65,7 @@ export {
 } from './quarantine.js'
 export type { RepairOptions, RepairReport } from './repair.js'
 export { type OfflineRepairReport, repairSpool } from './repair-offline.js'
+export { type RestoreOptions, type RestoreReport, restoreSpool } from './restore.js'
 export type { SalvageReport } from './salvage.js'
 export { type Backoff, checkSchedule, DEFAULT_SCHEDULE, type RetrySchedule } from './schedule.js'
 export { type SpaceMarks, SpaceWatch, type SpoolSpace } from './space.js'

@@ -17,8 +17,19 @@ export interface Ownership {
 export async function own(directory: string, mode: number): Promise<Ownership> {
   const file = join(directory, 'owner')
   const handle = await open(file, constants.O_RDWR | constants.O_CREAT, mode)
+  const ownership = await take(handle, file, {})
+  // The lock is what counts: a disk too full for the pid must not keep the spool from being read.
+  await writePid(handle).catch(() => undefined)
+  return ownership
+}
+
+async function take(
+  handle: FileHandle,
+  file: string,
+  kind: { shared?: boolean },
+): Promise<Ownership> {
   try {
-    if (!tryLock(handle.fd)) {
+    if (!tryLock(handle.fd, kind)) {
       const text = (await handle.readFile('utf8')).trim()
       const pid = /^\d+$/.test(text) ? Number(text) : null
       throw new SpoolError(
@@ -27,8 +38,6 @@ export async function own(directory: string, mode: number): Promise<Ownership> {
         { file, pid, advice: 'stop that process, or talk to it over its own interface' },
       )
     }
-    // The lock is what counts: a disk too full for the pid must not keep the spool from being read.
-    await writePid(handle).catch(() => undefined)
   } catch (error) {
     await handle.close()
     throw error
@@ -42,6 +51,26 @@ export async function own(directory: string, mode: number): Promise<Ownership> {
       await handle.close()
     },
   }
+}
+
+/**
+ * As `own`, for a spool that is only read and whose directory may not be written to: takes the lock where
+ * there is something to lock, and makes no file. Throws SPOOL_ERR_OWNED.
+ */
+export async function ownToRead(directory: string): Promise<Ownership> {
+  const file = join(directory, 'owner')
+  let handle: FileHandle
+  try {
+    handle = await open(file, 'r')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT')
+      return { release: async () => undefined }
+    throw new SpoolError('SPOOL_ERR_OPEN', 'who owns the spool cannot be told', {
+      file,
+      cause: error,
+    })
+  }
+  return take(handle, file, { shared: true })
 }
 
 /** Over the pid of an owner before, which is left there: then there is room for it on a full disk too. */

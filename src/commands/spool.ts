@@ -13,9 +13,10 @@ import {
 import { openSpool, type Spool } from '../../spool/index.js'
 import { print } from '../program.js'
 import { spoolPath } from '../service.js'
+import { addBackup } from './spool/backup.js'
 import { add, type Options, table } from './spool/options.js'
 import { addQuarantine } from './spool/quarantine.js'
-import { addBackup, addUpkeep } from './spool/upkeep.js'
+import { addUpkeep } from './spool/upkeep.js'
 
 /** What the commands ask; answered by a service or by the files. */
 interface SpoolSource {

@@ -163,3 +163,36 @@ it('salvages a file with damaged pages, and keeps it beside', async () => {
   const usage = await bobbin(['spool', 'repair', '--salvage', '--url', service.url])
   expect(usage.code).toBe(2)
 })
+
+it('restores a backup into a new data directory, which is then served and logs on', async () => {
+  const { data, ids } = await dataWith(['one', 'two'])
+  const service = await startService(data)
+  const target = await temporaryDirectory()
+  const backup = join(target, 'backup')
+  // What waits for its journal names a place in the old journals, which are not there then.
+  const inject = (url: string) =>
+    fetch(`${url}/v1/messages?from=&to=c@example.net`, {
+      method: 'POST',
+      headers: { 'content-type': 'message/rfc822' },
+      body: 'three',
+    })
+  for (let i = 0; i < 5; i++) expect((await inject(service.url)).status).toBe(201)
+  expect((await bobbin(['spool', 'backup', backup, '--data', data])).code).toBe(0)
+  const fresh = join(target, 'data')
+  const restored = await bobbin(['spool', 'restore', backup, '--json', '--data', fresh])
+  expect(restored).toMatchObject({ code: 0, stderr: '' })
+  expect(JSON.parse(restored.stdout.toString())).toMatchObject({
+    directory: join(fresh, 'spool'),
+    check: { messages: 7, found: 0 },
+  })
+  const again = await bobbin(['spool', 'restore', backup, '--data', fresh])
+  expect(again.code).toBe(1)
+  expect(again.stderr).toMatch(/^bobbin: [^\n]*SPOOL_ERR_EXISTS\]\n$/)
+  const second = await startService(fresh)
+  const content = await fetch(`${second.url}/v1/messages/${ids[0]}/content`)
+  expect(await content.text()).toBe('one')
+  const { ids: more } = (await (await inject(second.url)).json()) as { ids: string[] }
+  await second.kill('SIGTERM')
+  const log = await bobbin(['jlog', 'cat', join(fresh, 'journals', 'mainlog')])
+  expect(log.stdout.toString()).toContain(more[0])
+})

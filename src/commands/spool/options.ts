@@ -22,6 +22,15 @@ export function add(
   return json ? command.option('--json', 'print JSON') : command
 }
 
+/** A command that no running service can be asked for. */
+export function addAtRest(parent: Command, name: string, description: string): Command {
+  return parent
+    .command(name)
+    .description(description)
+    .option('--data <dir>', 'data directory', process.env.BOBBIN_DATA ?? './data')
+    .option('--json', 'print JSON')
+}
+
 /** One `name: value` a line; what is nested by its path. */
 export function table(value: object, prefix = ''): string {
   return Object.entries(value)
@@ -34,7 +43,7 @@ export function table(value: object, prefix = ''): string {
 }
 
 /** Shows progress on a terminal; silent elsewhere. `end` takes it away again. */
-export function progressLine(): { show(progress: Progress | null): void; end(): void } {
+function progressLine(): { show(progress: Progress | null): void; end(): void } {
   const { stderr } = process
   if (!stderr.isTTY) return { show: () => undefined, end: () => undefined }
   return {
@@ -44,5 +53,17 @@ export function progressLine(): { show(progress: Progress | null): void; end(): 
       stderr.write(`\r\u001b[K${phase}: ${done}${total === null ? '' : ` of ${total}`}`)
     },
     end: () => void stderr.write('\r\u001b[K'),
+  }
+}
+
+export type OnProgress = (progress: Progress | null) => void
+
+/** Runs something long with its progress shown. */
+export async function withProgress<T>(run: (onProgress: OnProgress) => Promise<T>): Promise<T> {
+  const line = progressLine()
+  try {
+    return await run(line.show)
+  } finally {
+    line.end()
   }
 }

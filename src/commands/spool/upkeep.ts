@@ -2,21 +2,15 @@
 import type { Command } from 'commander'
 import { BobbinClient } from '../../../api/index.js'
 import {
-  type BackupReport,
   type CheckReport,
   checkSpool,
-  compactSpool,
   type OfflineRepairReport,
-  openSpool,
-  type Progress,
   type RepairReport,
   repairSpool,
 } from '../../../spool/index.js'
 import { EXIT, print, UsageError } from '../../program.js'
 import { spoolPath } from '../../service.js'
-import { add, type Options, progressLine, table } from './options.js'
-
-type OnProgress = (progress: Progress | null) => void
+import { add, type Options, table, withProgress } from './options.js'
 
 export function addUpkeep(spool: Command): void {
   add(spool, 'check', 'compare everything in the spool with everything else; changes nothing')
@@ -57,48 +51,6 @@ export function addUpkeep(spool: Command): void {
       await print(options.json ? `${JSON.stringify(report)}\n` : repairText(report))
       if (report.after.found > 0) process.exitCode = EXIT.failed
     })
-}
-
-export function addBackup(spool: Command): void {
-  add(spool, 'backup', 'copy the spool as of now, also beside a running service')
-    .argument(
-      '<dir>',
-      'a directory that is not there yet; with --url a name below spool.backup_root',
-    )
-    .action(async (directory: string, options: Options) => {
-      const report = await (options.url === undefined
-        ? backupFiles(spoolPath(options.data), directory)
-        : new BobbinClient(options.url).job('/v1/spool/backup', undefined, { name: directory }))
-      await print(options.json ? `${JSON.stringify(report)}\n` : table(report as BackupReport))
-    })
-
-  spool
-    .command('compact')
-    .description('make the file of the spool as small as it can be; at rest only')
-    .option('--data <dir>', 'data directory', process.env.BOBBIN_DATA ?? './data')
-    .option('--json', 'print JSON')
-    .action(async (options: Options) => {
-      const report = await compactSpool(spoolPath(options.data))
-      await print(options.json ? `${JSON.stringify(report)}\n` : table(report))
-    })
-}
-
-async function backupFiles(path: string, directory: string): Promise<BackupReport> {
-  const spool = await openSpool({ path, readOnly: true })
-  try {
-    return await spool.upkeep.backup(directory)
-  } finally {
-    await spool.close()
-  }
-}
-
-async function withProgress<T>(run: (onProgress: OnProgress) => Promise<T>): Promise<T> {
-  const line = progressLine()
-  try {
-    return await run(line.show)
-  } finally {
-    line.end()
-  }
 }
 
 function checkText({ problems, found, counts, ...sums }: CheckReport): string {
