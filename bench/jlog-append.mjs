@@ -1,7 +1,8 @@
 /**
  * Appending to a journal, against plain writes of the same bytes in 1 MiB pieces, in the same run and on the same
  * disk. Rounds of both take turns, so that a slow moment of the machine hits both; what is printed is the median of the
- * rounds' ratios. Usage: node bench/jlog-append.mjs [--dir DIR] [--mib N] [--rounds N] [--only NAME]
+ * rounds' ratios. For batches without syncs there is a second baseline, what JavaScript could do at best: a bare loop that
+ * puts the same headers and payloads into a buffer and writes that, into one file. Usage: node bench/jlog-append.mjs [--dir DIR] [--mib N] [--rounds N] [--only NAME]
  */
 import { closeSync, fdatasyncSync, openSync, rmSync, writeSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
@@ -37,6 +38,34 @@ function plain(bytes, { sync = false, finalSync = false } = {}) {
       if (sync) fdatasyncSync(fd)
     }
     if (finalSync) fdatasyncSync(fd)
+  })
+  closeSync(fd)
+  rmSync(path)
+  return bytes / seconds
+}
+
+/** The same records by a bare loop, in writes of 512 KiB. */
+function bareLoop(bytes, size) {
+  const path = join(scratch, `loop-${serial++}`)
+  const records = payloads(size, 1000)
+  const buffer = Buffer.allocUnsafeSlow(512 * 1024)
+  const words = new DataView(buffer.buffer)
+  const fd = openSync(path, 'w')
+  const seconds = timeNow(() => {
+    let at = 0
+    for (let left = bytes, i = 0; left > 0; left -= HEADER_BYTES + size, i++) {
+      if (at + HEADER_BYTES + size > buffer.length) {
+        writeSync(fd, buffer, 0, at)
+        at = 0
+      }
+      words.setUint32(at, 0x663a7318, true)
+      words.setUint32(at + 4, i, true)
+      words.setUint32(at + 8, 0, true)
+      words.setUint32(at + 12, size, true)
+      buffer.set(records[i % records.length], at + HEADER_BYTES)
+      at += HEADER_BYTES + size
+    }
+    writeSync(fd, buffer, 0, at)
   })
   closeSync(fd)
   rmSync(path)
@@ -95,6 +124,7 @@ const cases = [
     record: 100,
     run: (n, bytes) => journal(bytes, { safety: 1 }, (w) => inBatches(w, payloads(100, 1000), n)),
     base: (bytes) => plain(bytes),
+    loop: (bytes) => bareLoop(bytes, 100),
   },
   {
     name: '100 B, safety 1, then sync',
@@ -110,6 +140,7 @@ const cases = [
     record: 1024,
     run: (n, bytes) => journal(bytes, { safety: 1 }, (w) => inBatches(w, payloads(1024, 256), n)),
     base: (bytes) => plain(bytes),
+    loop: (bytes) => bareLoop(bytes, 1024),
   },
   {
     name: '1 KiB, safety 1, then sync',
@@ -150,8 +181,16 @@ try {
   console.log(
     `${values.mib} MiB a round, ${ROUNDS} rounds; baseline: plain 1 MiB writes of the same bytes`,
   )
-  console.log('case'.padEnd(56), 'M records/s', '   MiB/s', '  plain', ' ratio', 'target')
-  for (const { name, target, record, run, base } of cases) {
+  console.log(
+    'case'.padEnd(56),
+    'M records/s',
+    '   MiB/s',
+    '  plain',
+    ' ratio',
+    'target',
+    'of a bare loop',
+  )
+  for (const { name, target, record, run, base, loop } of cases) {
     if (values.only && !name.includes(values.only)) continue
     const count = Math.floor(TOTAL_BYTES / (record + HEADER_BYTES))
     const bytes = count * (record + HEADER_BYTES)
@@ -160,9 +199,10 @@ try {
       const before = base(bytes)
       const speed = await run(count, bytes)
       const after = base(bytes)
+      const ofLoop = loop === undefined ? undefined : speed / loop(bytes)
       const baseline = (before + after) / 2
       // The first round only warms up.
-      if (round > 0) rounds.push({ speed, baseline, ratio: speed / baseline })
+      if (round > 0) rounds.push({ speed, baseline, ratio: speed / baseline, ofLoop })
     }
     const speed = median(rounds.map((r) => r.speed))
     console.log(
@@ -173,7 +213,8 @@ try {
       median(rounds.map((r) => r.ratio))
         .toFixed(2)
         .padStart(6),
-      target === undefined ? '' : String(target).padStart(6),
+      String(target ?? '').padStart(6),
+      loop === undefined ? '' : median(rounds.map((r) => r.ofLoop)).toFixed(2),
     )
   }
 } finally {

@@ -13,9 +13,11 @@ import {
   fstatSync,
   ftruncate,
   open as openCallback,
+  openSync,
   read as readCallback,
   readSync,
   write as writeCallback,
+  writeSync,
   writev as writevCallback,
 } from 'node:fs'
 import { open as openHandle, rename, unlink } from 'node:fs/promises'
@@ -34,7 +36,10 @@ const ftruncateFd = promisify(ftruncate)
  * Opens what is a file, and nothing else. Without O_NONBLOCK, a pipe in its place would hold up whoever opens it for ever.
  */
 async function openRegular(path: string, flags: number, mode?: number): Promise<number> {
-  const fd = await openFd(path, flags | constants.O_NONBLOCK, mode)
+  return assertRegular(await openFd(path, flags | constants.O_NONBLOCK, mode))
+}
+
+function assertRegular(fd: number): number {
   if (fstatSync(fd).isFile()) return fd
   closeSync(fd)
   throw Object.assign(new Error('this is no regular file'), { code: 'EINVAL' })
@@ -107,6 +112,13 @@ export interface LockOptions {
   readonly timeout?: number
 }
 
+function flagsOf({ write, create, exclusive }: OpenOptions): number {
+  let flags = write || create !== undefined ? constants.O_RDWR : constants.O_RDONLY
+  if (create !== undefined) flags |= constants.O_CREAT
+  if (exclusive) flags |= constants.O_EXCL
+  return flags
+}
+
 export class JournalFile {
   readonly path: string
   readonly #errors: FileErrorCodes
@@ -122,12 +134,20 @@ export class JournalFile {
   /** @throws JlogError with the kind's `open` code; `errnoOf` tells ENOENT from the rest */
   static async open(path: string, options: OpenOptions = {}): Promise<JournalFile> {
     const errors = options.errors ?? DATA_FILE_ERRORS
-    let flags = constants.O_RDONLY
-    if (options.write || options.create !== undefined) flags = constants.O_RDWR
-    if (options.create !== undefined) flags |= constants.O_CREAT
-    if (options.exclusive) flags |= constants.O_EXCL
     try {
-      return new JournalFile(path, await openRegular(path, flags, options.create), errors)
+      const fd = await openRegular(path, flagsOf(options), options.create)
+      return new JournalFile(path, fd, errors)
+    } catch (cause) {
+      throw new JlogError(errors.open, 'cannot open the file', { file: path, cause })
+    }
+  }
+
+  /** As `open`, at once. */
+  static openNow(path: string, options: OpenOptions = {}): JournalFile {
+    const errors = options.errors ?? DATA_FILE_ERRORS
+    try {
+      const fd = openSync(path, flagsOf(options) | constants.O_NONBLOCK, options.create)
+      return new JournalFile(path, assertRegular(fd), errors)
     } catch (cause) {
       throw new JlogError(errors.open, 'cannot open the file', { file: path, cause })
     }
@@ -202,6 +222,18 @@ export class JournalFile {
           },
         )
       })
+    }
+  }
+
+  /** As `write`, at once: into the page cache, which may make it wait when the disk is slow. */
+  writeNow(bytes: Uint8Array, position: number): void {
+    let done = 0
+    while (done < bytes.length) {
+      try {
+        done += writeSync(this.#fd, bytes, done, bytes.length - done, position + done)
+      } catch (cause) {
+        throw this.#failure('write', 'cannot write', cause, position + done)
+      }
     }
   }
 

@@ -168,7 +168,7 @@ export class JournalSet {
     this.#throwIfClosed()
     const raced = this.#writers.get(name)
     if (raced !== undefined) return this.#touch(name, raced)
-    const opening: OpenWriter = { writer: openWriter(path), users: 1 }
+    const opening: OpenWriter = { writer: openWriter(path, { direct: false }), users: 1 }
     this.#writers.set(name, opening)
     opening.writer.catch(() => {
       if (this.#writers.get(name) === opening) this.#writers.delete(name)

@@ -120,6 +120,22 @@ export class MetastoreFile {
     })
   }
 
+  /**
+   * As `advance`, at once and not durably. False: somebody has the metastore's lock, nothing was done.
+   * `prepare` runs as there.
+   */
+  advanceNow(from: number, to: number, prepare: () => void): boolean {
+    if (!this.#file.tryLock()) return false
+    try {
+      if (this.read().storageLog !== from) return true
+      prepare()
+      this.#file.writeNow(wordOf(to), STORAGE_LOG_AT)
+      return true
+    } finally {
+      this.#file.unlock()
+    }
+  }
+
   async alter(changes: Partial<Pick<Metastore, 'unitLimit' | 'safety'>>): Promise<Metastore> {
     const { unitLimit, safety } = changes
     if (unitLimit !== undefined) assertUnitLimit(unitLimit)
@@ -142,10 +158,14 @@ export class MetastoreFile {
   }
 
   async #writeWord(at: number, value: number): Promise<void> {
-    const word = Buffer.allocUnsafe(4)
-    word.writeUInt32LE(value, 0)
-    await this.#file.write(word, at)
+    await this.#file.write(wordOf(value), at)
   }
+}
+
+function wordOf(value: number): Buffer {
+  const word = Buffer.allocUnsafe(4)
+  word.writeUInt32LE(value, 0)
+  return word
 }
 
 export function assertUnitLimit(unitLimit: number): void {

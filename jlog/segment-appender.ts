@@ -7,6 +7,7 @@
  */
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { DirectWrites } from './direct-writes.js'
 import { JlogError } from './errors.js'
 import { errnoOf, JournalFile, type LockOptions, syncDirectory } from './file.js'
 import { METASTORE_FILE, type Metastore, SAFETY, segmentFile } from './format.js'
@@ -24,6 +25,8 @@ export interface AppenderOptions extends LockOptions {
   readonly checksums?: boolean
   /** Mode of new segments, less the umask. Default: the metastore's. */
   readonly fileMode?: number
+  /** See `WriterOptions`. Default true. */
+  readonly direct?: boolean
 }
 
 /** A place in the journal: after record `marker` of segment `log`, at byte `offset`. */
@@ -41,6 +44,7 @@ export class SegmentAppender {
   readonly #lockOptions: LockOptions
   readonly #retirement = new Retirement()
   readonly #manners = new LockManners()
+  readonly #direct: DirectWrites
   /** Was a segment made whose name no sync of the directory has covered? */
   #unnamed: boolean = false
   /** The first sync that failed. None after it is believed. */
@@ -70,6 +74,7 @@ export class SegmentAppender {
     this.#meta = meta
     this.fileMode = options.fileMode ?? 0o640
     this.#checksums = options.checksums ?? false
+    this.#direct = new DirectWrites(options.direct ?? true)
     this.#lockOptions = options.timeout === undefined ? {} : { timeout: options.timeout }
   }
 
@@ -101,6 +106,11 @@ export class SegmentAppender {
   /** Path of the current segment. */
   get path(): string {
     return join(this.dir, segmentFile(this.#log))
+  }
+
+  /** Is what is appended written before `append` returns? */
+  get direct(): boolean {
+    return this.#direct.allowed
   }
 
   /** Has the current segment reached the size at which it is finished? */
@@ -197,11 +207,20 @@ export class SegmentAppender {
   async append(buffers: readonly Uint8Array[], bytes: number, records: number): Promise<void> {
     const file = this.#file!
     this.#dirty = true
-    if (buffers.length === 1) await file.write(buffers[0]!, this.#end)
+    if (this.#direct.allowed) this.#writeNow(file, buffers)
+    else if (buffers.length === 1) await file.write(buffers[0]!, this.#end)
     else await file.writeAll(buffers, this.#end)
     if (this.#sums !== null) await this.#sums.note(buffers, this.#end)
     this.#end += bytes
     this.#count += records
+  }
+
+  #writeNow(file: JournalFile, buffers: readonly Uint8Array[]): void {
+    let at = this.#end
+    for (const buffer of buffers) {
+      this.#direct.run(() => file.writeNow(buffer, at))
+      at += buffer.length
+    }
   }
 
   /** Takes back what was appended since `place`, as far as the disk allows; the next opener sees to the rest. */
@@ -241,9 +260,19 @@ export class SegmentAppender {
       const durable = this.#meta.safety === SAFETY.safe
       if (durable) await this.sync()
       const next = this.#log + 1
-      await this.#metastore.advance(this.#log, next, async () => {
-        created = await this.#createSegment(next, durable)
-      })
+      const atOnce =
+        !durable &&
+        this.#direct.allowed &&
+        this.#direct.run(() =>
+          this.#metastore.advanceNow(this.#log, next, () => {
+            created = this.#createSegmentNow(next)
+          }),
+        )
+      if (!atOnce) {
+        await this.#metastore.advance(this.#log, next, async () => {
+          created = await this.#createSegment(next, durable)
+        })
+      }
       this.#retire()
       if (created) this.#adopt(created, next)
     } catch (error) {
@@ -357,6 +386,11 @@ export class SegmentAppender {
     if (durable) await syncDirectory(this.dir)
     else this.#unnamed = true
     return file
+  }
+
+  #createSegmentNow(log: number): JournalFile {
+    this.#unnamed = true
+    return JournalFile.openNow(join(this.dir, segmentFile(log)), { create: this.fileMode })
   }
 
   /**

@@ -10,6 +10,12 @@ export interface WriterOptions {
   readonly checksums?: boolean
   /** Bytes that appends may hold while they wait; one that would exceed it is refused. Default 256 MiB. */
   readonly maxPendingBytes?: number
+  /**
+   * Write on the calling thread for as long as the disk takes it into its cache at once: that is much faster than handing
+   * each write to another thread. False: never, for a program that must not wait even for one write of a disk
+   * that stalls. Default true.
+   */
+  readonly direct?: boolean
   /** Milliseconds that an append waits for another process to free the segment. Default 30 s. */
   readonly lockTimeout?: number
 }

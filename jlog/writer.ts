@@ -66,10 +66,11 @@ export class JournalWriter {
 
   /** See `openWriter`. */
   static async open(dir: string, options: WriterOptions): Promise<JournalWriter> {
-    const { fileMode, lockTimeout, checksums } = options
+    const { fileMode, lockTimeout, checksums, direct } = options
     const appender = await SegmentAppender.open(dir, {
       ...(fileMode === undefined ? {} : { fileMode }),
       ...(checksums === undefined ? {} : { checksums }),
+      ...(direct === undefined ? {} : { direct }),
       ...(lockTimeout === undefined ? {} : { timeout: lockTimeout }),
     })
     try {
@@ -290,7 +291,8 @@ export class JournalWriter {
   async #run(): Promise<void> {
     for (;;) {
       // The callers that are about to append have this turn to do so, and share the write.
-      if (!this.#queue.pressing) await nextTurn()
+      // Writes made at once leave the event loop no turn of its own.
+      if (!this.#queue.pressing || this.#appender.direct) await nextTurn()
       const next = this.#queue.take()
       if (next === undefined) return
       if (!('appends' in next)) {
@@ -345,9 +347,12 @@ export class JournalWriter {
     let writing: Promise<void> | null = null
     try {
       for (let piece = group.take(); piece !== null; piece = group.take()) {
+        const direct = appender.direct
         writing = appender.append(piece.buffers, piece.bytes, piece.records)
-        group.encode(ENCODE_AHEAD_BYTES)
-        this.#queue.encodeAhead()
+        if (!direct) {
+          group.encode(ENCODE_AHEAD_BYTES)
+          this.#queue.encodeAhead()
+        }
         await writing
       }
     } catch (error) {

@@ -1,12 +1,12 @@
 /**
  * A writer in a process of its own, to be raced, limited and killed. Prints a line for each acknowledged record,
  * `<n> <log> <marker>`, and last one JSON document of how it ended.
- * Usage: append-child.mjs DIR PREFIX COUNT IN_FLIGHT BYTES
+ * Usage: append-child.mjs DIR PREFIX COUNT IN_FLIGHT BYTES DIRECT
  */
 import { openWriter } from '../../dist/jlog/index.js'
 
-const [dir, prefix, count, inFlight, bytes] = process.argv.slice(2)
-const writer = await openWriter(dir)
+const [dir, prefix, count, inFlight, bytes, direct] = process.argv.slice(2)
+const writer = await openWriter(dir, { direct: direct === 'true' })
 const outcome = { acknowledged: 0, failure: null, refused: null, closed: null }
 let next = 0
 

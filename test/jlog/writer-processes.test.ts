@@ -43,12 +43,13 @@ class Writer {
       count?: number
       inFlight?: number
       bytes?: number
+      direct?: boolean
       under?: string[]
     },
   ) {
-    const { prefix = 'r', count = 1e9, inFlight = 64, bytes = 40, under = [] } = options
-    const command = [...under, process.execPath, CHILD, directory, prefix]
-    command.push(...[count, inFlight, bytes].map(String))
+    const { prefix = 'r', count = 1e9, inFlight = 64, bytes = 40, direct = true } = options
+    const command = [...(options.under ?? []), process.execPath, CHILD, directory, prefix]
+    command.push(...[count, inFlight, bytes, direct].map(String))
     this.process = spawn(command[0]!, command.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] })
     const lines = createInterface({ input: this.process.stdout! })
     this.first = once(lines, 'line')
@@ -81,7 +82,7 @@ async function recordsOf(prefix: string): Promise<Map<number, { log: number; mar
 test('several processes and several writers of one process: each record once, with its id', async () => {
   await createJournal(dir, { unitLimit: 16 * 1024 })
   const children = ['a', 'b', 'c'].map((prefix, i) => {
-    return new Writer(dir, { prefix, count: 3000, inFlight: [1, 40, 400][i]! })
+    return new Writer(dir, { prefix, count: 3000, inFlight: [1, 40, 400][i]!, direct: i !== 1 })
   })
   const own = ['d', 'e'].map(async (prefix) => {
     const writer = await openWriter(dir)
@@ -107,7 +108,11 @@ test('killed at any moment: what was acknowledged is there, once, at its id', as
   await createJournal(dir, { unitLimit: 32 * 1024, safety: 2 })
   let acknowledged = 0
   for (let round = 0; round < 12; round++) {
-    const child = new Writer(dir, { prefix: `k${round}`, bytes: 30 + 60 * round })
+    const child = new Writer(dir, {
+      prefix: `k${round}`,
+      bytes: 30 + 60 * round,
+      direct: round % 2 === 0,
+    })
     await child.first
     await new Promise((resolve) => setTimeout(resolve, 5 + ((round * 37) % 90)))
     child.process.kill('SIGKILL')
@@ -125,11 +130,11 @@ test('killed at any moment: what was acknowledged is there, once, at its id', as
   expect([...(await recordsOf('after')).keys()].length).toBe(12)
 })
 
-describe('out of room', () => {
+describe.each([true, false])('out of room, direct: %s', (direct) => {
   test('at a limit for the size of files: nothing half written stays, the next writer goes on', async () => {
     await createJournal(dir, { unitLimit: 1 << 30, safety: 2 })
     const limited = ['sh', '-c', 'ulimit -f 300 && exec "$@"', 'sh']
-    const child = new Writer(dir, { bytes: 1500, inFlight: 7, under: limited })
+    const child = new Writer(dir, { bytes: 1500, inFlight: 7, direct, under: limited })
     await child.ended
     expect(child.outcome).toMatchObject({
       failure: 'JLOG_ERR_FILE_WRITE',
@@ -155,9 +160,10 @@ describe('out of room', () => {
     }
     try {
       dir = join(disk, 'journal')
-      await createJournal(dir, { unitLimit: 100_000, safety: 2 })
+      // Direct writers of journals of safety 1 make the next segment at once, too.
+      await createJournal(dir, { unitLimit: 100_000, safety: direct ? 1 : 2 })
       await writeFile(join(disk, 'filler'), Buffer.alloc(1_000_000))
-      const child = new Writer(dir, { bytes: 3000, inFlight: 9 })
+      const child = new Writer(dir, { bytes: 3000, inFlight: 9, direct })
       await child.ended
       expect(child.outcome?.closed).toBe(true)
       expect(child.acknowledged.size).toBeGreaterThan(100)
@@ -174,7 +180,7 @@ describe('out of room', () => {
   })
 })
 
-describe('calls that fail', () => {
+describe.each([true, false])('calls that fail, direct: %s', (direct) => {
   // The system call is made to fail from its nth time on; whatever comes after must not be believed.
   test.for([
     ['fdatasync', 'error=EIO:when=12+', 'EIO from a sync, and from every later one'],
@@ -190,7 +196,7 @@ describe('calls that fail', () => {
     await createJournal(dir, { unitLimit: 1 << 30, safety: 2 })
     const under = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', `trace=${call}`]
     under.push('-e', `inject=${call}:${inject}`)
-    const child = new Writer(dir, { count: 5000, inFlight: 5, under })
+    const child = new Writer(dir, { count: 5000, inFlight: 5, direct, under })
     await child.ended
     expect(child.outcome).toMatchObject({
       failure: 'JLOG_ERR_FILE_WRITE',
