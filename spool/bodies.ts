@@ -7,9 +7,10 @@
 import { createHash, hash } from 'node:crypto'
 import { abortable, Intake } from './body-intake.js'
 import { LargeRead, SmallRead } from './body-read.js'
+import { packChunk, packChunkApart, unpackChunk } from './chunk-codec.js'
 import type { Committer, Transaction } from './committer.js'
 import { invalid, SpoolError } from './errors.js'
-import { type BodyRef, CHUNK_BYTES, chunkCount, chunkKey } from './layout.js'
+import { type BodyRef, CHUNK_BYTES, chunkCount, chunkKey, chunkLength } from './layout.js'
 import type { ByteRange, StagedBody, StageOptions, SwappedBody } from './message.js'
 import type { IdGenerator } from './message-id.js'
 import type { Store } from './store.js'
@@ -17,16 +18,26 @@ import type { Store } from './store.js'
 /** Chunks deleted in one operation. */
 const DELETE_CHUNKS = 512
 
+/** Bodies up to so many bytes are packed in this thread: 0.2 ms at most. */
+const PACK_AT_ONCE = 4 * CHUNK_BYTES
+/** Reads up to so many bytes are done at once, also when that means to unpack them. */
+const READ_AT_ONCE = 17 * CHUNK_BYTES
+
 const EMPTY = Buffer.alloc(0)
 const END = Buffer.from([0xff, 0xff, 0xff, 0xff])
 
 export interface BodiesOptions {
   largeMessageThreshold: number
   maxMessageSize: number
+  /** Bodies of so many bytes, and the rest of those that come, are packed; infinite: none are. */
+  packFrom: number
 }
 
-/** Where a staged body is. */
-type Place = { readonly buffer: Uint8Array } | { readonly stored: Buffer }
+/** Where a staged body is: in memory, as it is or in chunks that are packed, or stored. */
+type Place =
+  | { readonly buffer: Uint8Array }
+  | { readonly rows: readonly Uint8Array[] }
+  | { readonly stored: Buffer }
 
 /** `free` may go into a message; `taken` is in one; `discarded` is nowhere. */
 type StagedState = 'free' | 'taken' | 'discarded'
@@ -47,6 +58,13 @@ export class Staged implements StagedBody {
 
   get sha256(): string {
     return this.digest.toString('hex')
+  }
+
+  /** Bytes that are written with its message. */
+  get weight(): number {
+    const { place } = this
+    if ('buffer' in place) return this.size
+    return 'rows' in place ? place.rows.reduce((sum, { length }) => sum + length, 0) : 0
   }
 
   async discard(): Promise<void> {
@@ -90,9 +108,14 @@ export class Bodies {
     const limit = Math.min(maxBytes, this.#options.maxMessageSize)
     if (source instanceof Uint8Array) {
       if (source.length > limit) throw tooLarge(limit)
-      if (source.length <= this.#options.largeMessageThreshold) return this.inMemory(source)
+      if (source.length <= this.#options.largeMessageThreshold) return this.#inMemory(source)
     }
-    const intake = new Intake(this.#store, this.#committer, this.#ids.next())
+    const intake = new Intake(
+      this.#store,
+      this.#committer,
+      this.#ids.next(),
+      this.#options.packFrom,
+    )
     const hashing = createHash('sha256')
     const small: Uint8Array[] = []
     let size = 0
@@ -113,7 +136,7 @@ export class Bodies {
       }
       const digest = hashing.digest()
       if (size <= this.#options.largeMessageThreshold) {
-        return new Staged(this, size, digest, { buffer: Buffer.concat(small, size) })
+        return await this.#inMemory(Buffer.concat(small, size), digest)
       }
       await intake.finish()
       return new Staged(this, size, digest, { stored: intake.body })
@@ -125,15 +148,23 @@ export class Bodies {
     }
   }
 
-  /** Whether the bytes may be held in memory and are within the limit. */
-  isSmall(bytes: Uint8Array): boolean {
-    const { largeMessageThreshold, maxMessageSize } = this.#options
-    return bytes.length <= largeMessageThreshold && bytes.length <= maxMessageSize
+  /** Bytes that can be had as a body at once, to be written with its message; undefined: stage them. */
+  inMemory(bytes: Uint8Array): Staged | undefined {
+    const { largeMessageThreshold, maxMessageSize, packFrom } = this.#options
+    const { length } = bytes
+    if (length > largeMessageThreshold || length > maxMessageSize) return undefined
+    if (length < packFrom) return new Staged(this, length, digestOf(bytes), { buffer: bytes })
+    if (length > PACK_AT_ONCE) return undefined
+    return new Staged(this, length, digestOf(bytes), { rows: chunksOf(bytes).map(packChunk) })
   }
 
-  /** A body that is written with its message. */
-  inMemory(buffer: Uint8Array): Staged {
-    return new Staged(this, buffer.length, hash('sha256', buffer, 'buffer'), { buffer })
+  async #inMemory(bytes: Uint8Array, digest = digestOf(bytes)): Promise<Staged> {
+    const { length } = bytes
+    if (length < this.#options.packFrom) return new Staged(this, length, digest, { buffer: bytes })
+    const chunks = chunksOf(bytes)
+    const rows =
+      length > PACK_AT_ONCE ? await Promise.all(chunks.map(packChunkApart)) : chunks.map(packChunk)
+    return new Staged(this, length, digest, { rows })
   }
 
   /** Within the message's transaction: makes the body the message's. Returns its id. */
@@ -143,11 +174,9 @@ export class Bodies {
       tx.remove('staged', place.stored)
       return place.stored
     }
-    const { buffer } = place
-    for (let n = 0, at = 0; at < buffer.length; n++, at += CHUNK_BYTES) {
-      const isWhole = n === 0 && buffer.length <= CHUNK_BYTES
-      const chunk = isWhole ? buffer : buffer.subarray(at, at + CHUNK_BYTES)
-      tx.putNew('chunks', chunkKey(idForNew, n), chunk as Buffer)
+    const rows = 'rows' in place ? place.rows : chunksOf(place.buffer)
+    for (const [n, row] of rows.entries()) {
+      tx.putNew('chunks', chunkKey(idForNew, n), row as Buffer)
     }
     return idForNew
   }
@@ -174,7 +203,7 @@ export class Bodies {
     { start, end }: ByteRange,
     onCorrupt: (error: unknown) => void = () => undefined,
   ): SwappedBody {
-    if (end - start <= this.#options.largeMessageThreshold) {
+    if (end - start <= this.#readAtOnce) {
       return new SmallRead(ref, start, end, this.#told(ref, onCorrupt)(start, end))
     }
     return this.readInPieces(ref, { start, end }, onCorrupt)
@@ -266,6 +295,10 @@ export class Bodies {
     }
   }
 
+  get #readAtOnce(): number {
+    return Math.min(this.#options.largeMessageThreshold, READ_AT_ONCE)
+  }
+
   #slice({ body, size }: BodyRef, start: number, end: number): Buffer {
     if (start >= end) return EMPTY
     const chunks = this.#store.db('chunks')
@@ -273,13 +306,13 @@ export class Bodies {
     const last = Math.floor((end - 1) / CHUNK_BYTES)
     const slice = Buffer.allocUnsafe(end - start)
     for (let n = first, at = 0; n <= last; n++) {
-      const chunk = chunks.getBinaryFast(chunkKey(body, n))
-      const expected = Math.min(CHUNK_BYTES, size - n * CHUNK_BYTES)
-      if (chunk?.length !== expected) throw corruptBody(body, n, chunk?.length, expected)
+      const row = chunks.getBinaryFast(chunkKey(body, n))
+      const expected = chunkLength(size, n)
+      const chunk = row && unpackChunk(row, expected)
+      if (chunk === undefined) throw corruptBody(body, n, row?.length, expected)
       const from = n === first ? start - n * CHUNK_BYTES : 0
       const to = n === last ? end - n * CHUNK_BYTES : CHUNK_BYTES
-      // The buffer is lmdb-js's own, larger than its length says: `copy` would be misled.
-      slice.set(new Uint8Array(chunk.buffer, chunk.byteOffset + from, to - from), at)
+      slice.set(to - from === chunk.length ? chunk : chunk.subarray(from, to), at)
       at += to - from
     }
     if (size > this.#options.largeMessageThreshold) this.#store.streamed(end - start)
@@ -287,6 +320,19 @@ export class Bodies {
     if (this.#store.wantsRemap) this.#committer.remapSoon()
     return slice
   }
+}
+
+function digestOf(bytes: Uint8Array): Buffer {
+  return hash('sha256', bytes, 'buffer')
+}
+
+function chunksOf(bytes: Uint8Array): Uint8Array[] {
+  if (bytes.length <= CHUNK_BYTES) return bytes.length === 0 ? [] : [bytes]
+  const chunks: Uint8Array[] = []
+  for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
+    chunks.push(bytes.subarray(at, at + CHUNK_BYTES))
+  }
+  return chunks
 }
 
 function keyOf(body: Buffer): string {
@@ -305,7 +351,8 @@ function corruptBody(
   length: number | undefined,
   expected: number,
 ): SpoolError {
-  const found = length === undefined ? 'is missing' : `has ${length} bytes, not ${expected}`
+  const found =
+    length === undefined ? 'is missing' : `has ${length} bytes that are not its ${expected}`
   return new SpoolError(
     'SPOOL_ERR_CORRUPT',
     `chunk ${n} of body ${body.toString('hex')} ${found}`,

@@ -1,7 +1,9 @@
 /** A large body on its way in: its chunks written as they come, and a source that can be broken off. */
+
+import { packChunkApart } from './chunk-codec.js'
 import type { Committer } from './committer.js'
 import { SpoolError } from './errors.js'
-import { CHUNK_BYTES, chunkCount, chunkKey } from './layout.js'
+import { CHUNK_BYTES, chunkKey } from './layout.js'
 import type { Store } from './store.js'
 
 /** Chunks written in one operation. */
@@ -15,6 +17,7 @@ export class Intake {
   started = false
   readonly #store: Store
   readonly #committer: Committer
+  readonly #packFrom: number
   #slab = EMPTY
   #filled = 0
   /** The slab written before, to be filled again once it is on the disk. */
@@ -23,10 +26,12 @@ export class Intake {
   #writing: Promise<void> = Promise.resolve()
   #underWay = EMPTY
 
-  constructor(store: Store, committer: Committer, body: Buffer) {
+  /** `packFrom`: chunks are packed once so many bytes have come. */
+  constructor(store: Store, committer: Committer, body: Buffer, packFrom: number) {
     this.#store = store
     this.#committer = committer
     this.body = body
+    this.#packFrom = packFrom
   }
 
   async add(bytes: Uint8Array): Promise<void> {
@@ -62,23 +67,35 @@ export class Intake {
     const slab = whole.subarray(0, this.#filled)
     this.#slab = EMPTY
     this.#filled = 0
+    // While the slab before it is being written.
+    const rows = await this.#rowsOf(slab)
     await this.#writing
     this.#spare = this.#underWay
     this.#underWay = whole
-    if (slab.length === 0) return
+    if (rows.length === 0) return
     const isFirst = !this.started
     const firstChunk = this.#nextChunk
     this.started = true
-    this.#nextChunk += chunkCount(slab.length)
-    this.#store.streamed(slab.length >> 4)
+    this.#nextChunk += rows.length
+    const weight = rows.reduce((sum, { length }) => sum + length, 0)
+    this.#store.streamed(weight >> 4)
     this.#writing = this.#committer.submit((tx) => {
       if (isFirst) tx.put('staged', this.body, EMPTY)
-      for (let n = firstChunk, at = 0; at < slab.length; n++, at += CHUNK_BYTES) {
-        tx.put('chunks', chunkKey(this.body, n), slab.subarray(at, at + CHUNK_BYTES))
+      for (const [i, row] of rows.entries()) {
+        tx.put('chunks', chunkKey(this.body, firstChunk + i), row as Buffer)
       }
-    }, slab.length)
+    }, weight)
     // Awaited with the next slab; until then a failure is nobody's unhandled rejection.
     this.#writing.catch(() => undefined)
+  }
+
+  async #rowsOf(slab: Buffer): Promise<Uint8Array[]> {
+    const chunks: Uint8Array[] = []
+    for (let at = 0; at < slab.length; at += CHUNK_BYTES) {
+      chunks.push(slab.subarray(at, at + CHUNK_BYTES))
+    }
+    const size = this.#nextChunk * CHUNK_BYTES + slab.length
+    return size < this.#packFrom ? chunks : Promise.all(chunks.map(packChunkApart))
   }
 }
 

@@ -3,8 +3,9 @@ import { createHash, type Hash } from 'node:crypto'
 import type { BodyUsers } from './body-users.js'
 import { bodyRefOf } from './check-messages.js'
 import type { Findings } from './check-report.js'
+import { isPacked, unpackChunk } from './chunk-codec.js'
 import type { Pace } from './jobs.js'
-import { type BodyRef, CHUNK_BYTES, CHUNK_KEY_BYTES, splitChunkKey } from './layout.js'
+import { type BodyRef, CHUNK_BYTES, CHUNK_KEY_BYTES, chunkLength, splitChunkKey } from './layout.js'
 import { ID_BYTES } from './message-id.js'
 import type { Snapshot } from './snapshot.js'
 
@@ -75,6 +76,12 @@ function checkCount(snapshot: Snapshot, users: BodyUsers, key: Buffer, findings:
   }
 }
 
+type BodyProblem =
+  | 'body-chunk-missing'
+  | 'body-chunk-undecodable'
+  | 'body-size-wrong'
+  | 'body-hash-wrong'
+
 /** Goes through the chunks in key order, body by body. */
 class ChunkWalk {
   readonly #snapshot: Snapshot
@@ -111,13 +118,16 @@ class ChunkWalk {
     }
     const ref = this.#ref
     if (ref === undefined || this.#isWrong) return
-    const expected = Math.min(CHUNK_BYTES, ref.size - n * CHUNK_BYTES)
+    const expected = chunkLength(ref.size, n)
     if (n > this.#next && this.#next * CHUNK_BYTES < ref.size) this.#missing(this.#next)
     else if (expected <= 0) this.#wrong(`chunk ${n} is beyond its ${ref.size} bytes`)
-    else if (value.length !== expected)
+    else if (value.length !== expected && !isPacked(value, expected))
       this.#wrong(`chunk ${n} has ${value.length}, not ${expected}`)
     this.#next = n + 1
-    this.#hash?.update(value)
+    if (this.#hash === undefined || this.#isWrong) return
+    const chunk = unpackChunk(value, expected)
+    if (chunk === undefined) this.#add('body-chunk-undecodable', `: chunk ${n}`)
+    else this.#hash.update(chunk)
   }
 
   /** The end of a body's chunks. */
@@ -184,7 +194,7 @@ class ChunkWalk {
     this.#add('body-size-wrong', `: ${what}`)
   }
 
-  #add(problem: 'body-chunk-missing' | 'body-size-wrong' | 'body-hash-wrong', what: string): void {
+  #add(problem: BodyProblem, what: string): void {
     this.#isWrong = true
     const body = this.#body as Buffer
     this.#findings.add({ problem, what: `body ${body.toString('hex')}${what}`, body })

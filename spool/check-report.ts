@@ -7,6 +7,7 @@ export const PROBLEMS = [
   'state-undecodable',
   'meta-undecodable',
   'body-chunk-missing',
+  'body-chunk-undecodable',
   'body-size-wrong',
   'body-hash-wrong',
   'body-orphaned',

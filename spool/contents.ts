@@ -40,7 +40,7 @@ export class Contents {
     if (staged.owner !== bodies) throw invalid('body', 'staged in another spool')
     if (staged.state !== 'free') throw invalid('body', `the staged body is ${staged.state}`)
     staged.state = 'taken'
-    const weight = 'buffer' in staged.place ? staged.size : 256
+    const weight = staged.weight + 256
     try {
       return await this.#change(key, id, weight, options, (tx) => {
         const body = bodies.take(tx, staged, ids.next())

@@ -23,7 +23,7 @@ import {
 } from './layout.js'
 import { IdGenerator, parseId } from './message-id.js'
 import { MetaWrites } from './meta-writes.js'
-import { DEFAULT_LARGE_THRESHOLD, DEFAULT_MODE, type SpoolOptions } from './options.js'
+import { DEFAULT_LARGE_THRESHOLD, DEFAULT_MODE, packFrom, type SpoolOptions } from './options.js'
 import { OutboxStore } from './outbox-store.js'
 import type { Ownership } from './owner.js'
 import { Quarantine } from './quarantine.js'
@@ -83,6 +83,7 @@ export class Core {
     this.bodies = new Bodies(store, this.committer, this.ids, {
       largeMessageThreshold: options.largeMessageThreshold ?? DEFAULT_LARGE_THRESHOLD,
       maxMessageSize: options.maxMessageSize ?? Number.POSITIVE_INFINITY,
+      packFrom: packFrom(options),
     })
     const { committer, metas, bodies, ids } = this
     this.contents = new Contents({ committer, metas, bodies, ids })

@@ -54,7 +54,7 @@ export {
 } from './message.js'
 export type { DefectName, MimeDefect, MimePart, MimeStructure } from './mime.js'
 export { midToSpoolName, spoolNameToMid, threadId } from './names.js'
-export type { SpoolOptions, SpoolStats } from './options.js'
+export { COMPRESSIONS, type Compression, type SpoolOptions, type SpoolStats } from './options.js'
 export type { Outbox, OutboxBatch, OutboxLimits, OutboxRecord, OutboxSize } from './outbox.js'
 export type { ContentStructure } from './parts.js'
 export {

@@ -16,6 +16,11 @@ export function chunkCount(size: number): number {
   return Math.ceil(size / CHUNK_BYTES)
 }
 
+/** Of chunk `n` of a body of `size` bytes; not above 0 when it has no such chunk. */
+export function chunkLength(size: number, n: number): number {
+  return Math.min(CHUNK_BYTES, size - n * CHUNK_BYTES)
+}
+
 export function splitChunkKey(key: Buffer): { body: Buffer; n: number } {
   return { body: key.subarray(0, ID_BYTES), n: key.readUInt32BE(ID_BYTES) }
 }

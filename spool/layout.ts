@@ -3,7 +3,8 @@
  * Integers are big-endian, so that keys sort by number. The databases:
  *
  *     messages  id (16)                                → meta record: fixed header, then msgpack
- *     chunks    body id (16), n (4)                    → up to 16,000 bytes of the body
+ *     chunks    body id (16), n (4)                    → up to 16,000 bytes of the body, or those bytes packed:
+ *                                                        shorter, and begun by a codec (chunk-codec.ts)
  *     refs      body id (16)                           → messages that share the body (4); no row means one
  *     staged    body id (16)                           → a body without message: being taken in, or to be deleted
  *     queue     due (6) id (16)                        → binding 0 domain; the index by due time, a leased
@@ -21,7 +22,9 @@
  * carry a version and name their fields by position: a structure shared between records would have to be
  * as durable as each of them, and LMDB stores it apart.
  */
-export const FORMAT_VERSION = 2
+/** 3: chunks may be packed. A spool of format 2 becomes one when it is opened to pack them. */
+export const FORMAT_VERSION = 3
+export const FORMAT_UNPACKED = 2
 
 export * from './layout-body.js'
 export { cut, pack, unpack } from './layout-bytes.js'

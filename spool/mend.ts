@@ -9,13 +9,16 @@ import { refCount, release } from './body-refs.js'
 import { lanesOf, parseClaim, queueRowOfLane } from './check-indexes.js'
 import { bodyRefOf, readMeta } from './check-messages.js'
 import type { Finding } from './check-report.js'
+import { isPacked, unpackAny, unpackChunk } from './chunk-codec.js'
 import type { Committer, Transaction } from './committer.js'
 import {
   type BodyRef,
   CHUNK_BYTES,
+  CHUNK_KEY_BYTES,
   type Counters,
   chunkCount,
   chunkKey,
+  chunkLength,
   claimEndKey,
   claimKey,
   decodeCounters,
@@ -48,6 +51,11 @@ export interface MendParts {
   readonly quarantine: Quarantine
   /** Puts what the log of the lanes has into them. */
   readonly indexLanes: () => Promise<void>
+}
+
+interface BodyPiece {
+  readonly at: number
+  readonly bytes: Uint8Array
 }
 
 /** Chunks read, or removed, at a time. */
@@ -132,6 +140,7 @@ export class Mender {
       if (row === undefined) return false
       const record = readMeta(id, row)
       const ref = bodyRefOf(id, row)
+      if (bodyOf === undefined && ref !== undefined) await this.#keepUndecodable(ref.body, ref.size)
       const name = await quarantine.keep({
         kind: 'message',
         reason,
@@ -139,7 +148,7 @@ export class Mender {
         key: id,
         row,
         ...(record === undefined ? {} : { meta: metaOf(id, record) }),
-        ...(bodyOf !== undefined ? { bodyOf } : ref && { body: this.#chunks(ref.body) }),
+        ...(bodyOf !== undefined ? { bodyOf } : ref && { body: this.#chunks(ref.body, ref.size) }),
       })
       const afterwards = await metas.during(id, () =>
         this.#parts.committer.submit((tx) => {
@@ -194,8 +203,9 @@ export class Mender {
     const { store } = this.#parts
     const hashing = createHash('sha256')
     for (let n = 0; n < chunkCount(size); n++) {
-      const chunk = store.db('chunks').get(chunkKey(body, n))
-      if (chunk?.length !== Math.min(CHUNK_BYTES, size - n * CHUNK_BYTES)) return false
+      const row = store.db('chunks').get(chunkKey(body, n))
+      const chunk = row && unpackChunk(row, chunkLength(size, n))
+      if (chunk === undefined) return false
       hashing.update(chunk)
       if (n % CHUNKS_AT_ONCE === 0) await turn()
     }
@@ -230,6 +240,7 @@ export class Mender {
   /** A body that no message has. */
   async #takeBody(body: Buffer): Promise<boolean> {
     const { quarantine, store } = this.#parts
+    await this.#keepUndecodable(body)
     const name = await quarantine.keep({
       kind: 'body',
       reason: 'no message has this body',
@@ -252,7 +263,26 @@ export class Mender {
     return true
   }
 
-  async *#chunks(body: Buffer): AsyncGenerator<{ at: number; bytes: Buffer }, void, void> {
+  /** What there is of a body, as it was before it was packed. */
+  async *#chunks(body: Buffer, size?: number): AsyncGenerator<BodyPiece, void, void> {
+    for await (const { key, value } of this.#rowsOf(body)) {
+      const { n } = splitChunkKey(key)
+      const bytes = plain(value, size, n)
+      if (bytes !== undefined) yield { at: n * CHUNK_BYTES, bytes }
+    }
+  }
+
+  /** Chunks that are packed and damaged tell nothing of the body: they are kept as the rows they are. */
+  async #keepUndecodable(body: Buffer, size?: number): Promise<void> {
+    for await (const { key, value } of this.#rowsOf(body)) {
+      if (plain(value, size, splitChunkKey(key).n) !== undefined) continue
+      const reason = 'body-chunk-undecodable: it is packed, and damaged'
+      const kept = { kind: 'row', reason, db: 'chunks', key, row: value } as const
+      this.#note(await this.#parts.quarantine.keep(kept))
+    }
+  }
+
+  async *#rowsOf(body: Buffer): AsyncGenerator<{ key: Buffer; value: Buffer }, void, void> {
     const chunks = this.#parts.store.db('chunks')
     let start = body
     for (;;) {
@@ -261,11 +291,7 @@ export class Mender {
         key: Buffer.from(key),
         value,
       }))
-      for (const { key, value } of rows) {
-        if (key.length === body.length + 4) {
-          yield { at: splitChunkKey(key).n * CHUNK_BYTES, bytes: value }
-        }
-      }
+      for (const row of rows) if (row.key.length === CHUNK_KEY_BYTES) yield row
       const last = rows.at(-1)
       if (last === undefined || rows.length < CHUNKS_AT_ONCE) return
       start = Buffer.concat([last.key, Buffer.from([0])])
@@ -293,6 +319,13 @@ export class Mender {
   #note(name: string): void {
     if (this.kept.at(-1) !== name) this.kept.push(name)
   }
+}
+
+/** The bytes of a chunk, of whatever length; undefined when it is packed and damaged. */
+function plain(row: Buffer, size: number | undefined, n: number): Uint8Array | undefined {
+  if (size === undefined) return unpackAny(row)
+  const length = chunkLength(size, n)
+  return isPacked(row, length) ? unpackChunk(row, length) : row
 }
 
 function mendCount(tx: Transaction, body: Buffer, delta: number): void {

@@ -1,12 +1,17 @@
 /** What a spool is opened with, and what it says of itself. */
 import type { DeliveryOptions } from './delivery.js'
+import { invalid } from './errors.js'
 import type { EventOptions } from './events.js'
 import type { SpoolHooks } from './hooks.js'
 import type { OutboxSize } from './outbox.js'
-import type { ContextLimits } from './validate.js'
+import { type ContextLimits, isCount } from './validate.js'
 
 export const DEFAULT_MODE = 0o640
 export const DEFAULT_LARGE_THRESHOLD = 256 * 1024
+
+export const COMPRESSIONS = ['none', 'deflate'] as const
+export type Compression = (typeof COMPRESSIONS)[number]
+const DEFAULT_COMPRESSION_MIN_SIZE = 4096
 
 export interface SpoolOptions extends DeliveryOptions {
   /** Base directory; made when absent. */
@@ -21,6 +26,10 @@ export interface SpoolOptions extends DeliveryOptions {
   largeMessageThreshold?: number | undefined
   /** No limit when not given. */
   maxMessageSize?: number | undefined
+  /** How bodies that come are compressed; not at all when not given. Those there are read in any case. */
+  compression?: Compression | undefined
+  /** Bodies of fewer bytes are not compressed; 4,096 when not given. */
+  compressionMinSize?: number | undefined
   /** Address space reserved for the store's file, in bytes; the file may outgrow it. */
   mapSize?: number | undefined
   /** Of the dictionaries of a message; keys of 255 bytes and 64 KiB in all when not given. */
@@ -43,4 +52,14 @@ export interface SpoolStats {
   due: number
   /** Why the spool takes no writes; null when it does. */
   readOnly: string | null
+}
+
+/** Bytes from which on bodies are packed. Throws SPOOL_ERR_INVALID. */
+export function packFrom({
+  compression = 'none',
+  compressionMinSize = DEFAULT_COMPRESSION_MIN_SIZE,
+}: SpoolOptions): number {
+  if (!COMPRESSIONS.includes(compression)) throw invalid('compression', 'not known')
+  if (!isCount(compressionMinSize)) throw invalid('compressionMinSize', 'not a number of bytes')
+  return compression === 'none' ? Number.POSITIVE_INFINITY : compressionMinSize
 }

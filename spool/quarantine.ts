@@ -62,7 +62,7 @@ export interface Kept {
   readonly key: Buffer
   readonly meta?: MessageMeta | undefined
   readonly row?: Buffer | undefined
-  readonly body?: AsyncIterable<{ at: number; bytes: Buffer }> | undefined
+  readonly body?: AsyncIterable<{ at: number; bytes: Uint8Array }> | undefined
   /** Instead of `body`: an entry that has the same. Not copied, but linked. */
   readonly bodyOf?: string | undefined
 }
@@ -246,7 +246,7 @@ export class Quarantine {
 
 async function writeParts(
   file: FileHandle,
-  body: AsyncIterable<{ at: number; bytes: Buffer }>,
+  body: AsyncIterable<{ at: number; bytes: Uint8Array }>,
 ): Promise<{ bytes: number; isWhole: boolean; parts: BodyPart[] }> {
   const parts: BodyPart[] = []
   let fileAt = 0

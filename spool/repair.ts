@@ -51,6 +51,7 @@ const COUNTS: ReadonlySet<ProblemName> = new Set([
 ])
 const BODIES: ReadonlySet<ProblemName> = new Set([
   'body-chunk-missing',
+  'body-chunk-undecodable',
   'body-size-wrong',
   'body-hash-wrong',
 ])

@@ -26,7 +26,7 @@ import type {
 import { parseId } from './message-id.js'
 import { applyPatch } from './meta-writes.js'
 import { threadId } from './names.js'
-import { DEFAULT_MODE, type SpoolOptions, type SpoolStats } from './options.js'
+import { DEFAULT_MODE, packFrom, type SpoolOptions, type SpoolStats } from './options.js'
 import type { Outbox } from './outbox.js'
 import { type Ownership, own } from './owner.js'
 import type { ContentStructure } from './parts.js'
@@ -40,7 +40,8 @@ import { validatePatch } from './validate.js'
 export async function openSpool(options: SpoolOptions): Promise<Spool> {
   const { path, readOnly = false, mode = DEFAULT_MODE, mapSize } = options
   if (typeof path !== 'string' || path === '') throw invalid('path', 'not a directory name')
-  const storeOptions = { path, readOnly, mode, mapSize }
+  const packs = Number.isFinite(packFrom(options))
+  const storeOptions = { path, readOnly, mode, mapSize, packs }
   if (readOnly) return new Spool(await Store.open(storeOptions), null, options)
   await Store.makeDirectory(storeOptions)
   const owner = await own(path, mode)

@@ -12,7 +12,7 @@ import {
   type Transaction,
 } from 'lmdb'
 import { SpoolError } from './errors.js'
-import { FORMAT_VERSION, pack, STATE_FORMAT, unpack } from './layout.js'
+import { FORMAT_UNPACKED, FORMAT_VERSION, pack, STATE_FORMAT, unpack } from './layout.js'
 
 export const DATABASES = [
   'messages',
@@ -49,6 +49,8 @@ export interface StoreOptions {
   readOnly: boolean
   mode: number
   mapSize: number | undefined
+  /** Whether chunks are going to be packed. */
+  packs?: boolean
   /** For repair, which has to mend the row that says it. */
   anyFormat?: boolean
 }
@@ -202,15 +204,16 @@ export class Store {
 
   async #checkFormat(): Promise<void> {
     const row = this.db('state').get(STATE_FORMAT)
-    if (row === undefined) {
+    const format = row === undefined ? undefined : this.#format(row)
+    if (format === FORMAT_VERSION) return
+    if (format === FORMAT_UNPACKED && this.#options.packs !== true) return
+    if (format === undefined || format === FORMAT_UNPACKED) {
       await this.write(() => void this.db('state').put(STATE_FORMAT, pack(FORMAT_VERSION)))
       return
     }
-    const format = this.#format(row)
-    if (format === FORMAT_VERSION) return
     throw new SpoolError('SPOOL_ERR_OPEN', `the spool has format ${format}`, {
       file: this.path,
-      advice: `this version reads format ${FORMAT_VERSION}`,
+      advice: `this version reads formats ${FORMAT_UNPACKED} and ${FORMAT_VERSION}`,
     })
   }
 

@@ -64,12 +64,11 @@ export class Storing {
   /** As `add`, for bytes that need no staging. False when they do. */
   addAtOnce(message: NewMessage): boolean {
     const given = message?.body
-    if (!(given instanceof Uint8Array) || !this.#core.bodies.isSmall(given)) return false
-    this.#addStaged(
-      validateMessage(message, this.#core.contextLimits),
-      this.#core.bodies.inMemory(given),
-      true,
-    )
+    if (!(given instanceof Uint8Array)) return false
+    const envelope = validateMessage(message, this.#core.contextLimits)
+    const staged = this.#core.bodies.inMemory(given)
+    if (staged === undefined) return false
+    this.#addStaged(envelope, staged, true)
     return true
   }
 
@@ -174,7 +173,7 @@ export class Storing {
       const id = 'stored' in staged.place ? staged.place.stored : (ids[0] as Buffer)
       body = { staged, id, ours, refs: 0 }
       this.#bodies.set(staged, body)
-      if ('buffer' in staged.place) this.#weight += staged.size
+      this.#weight += staged.weight
     }
     body.refs += ids.length
     return body

@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs'
 import { parse as parseToml, TomlError } from 'smol-toml'
 import Type, { type Static, type TSchema } from 'typebox'
 import { Default, Errors } from 'typebox/value'
-import { checkSchedule, type RetrySchedule, SpoolError } from '../spool/index.js'
+import { COMPRESSIONS, checkSchedule, type RetrySchedule, SpoolError } from '../spool/index.js'
 import { EventSettings, formatProblems } from './event-settings.js'
 import { UsageError } from './program.js'
 
@@ -62,6 +62,15 @@ export const ConfigSchema = Type.Object(
           minimum: 1,
           default: 2048 * MiB,
           description: 'A larger message is refused (413), in bytes.',
+        }),
+        compression: Type.Enum([...COMPRESSIONS], {
+          default: 'none',
+          description: 'How bodies that come are compressed: none or deflate; all are read always.',
+        }),
+        compression_min_size: Type.Integer({
+          minimum: 0,
+          default: 4096,
+          description: 'Bodies of fewer bytes are not compressed.',
         }),
         min_free: Type.Integer({
           minimum: 0,

@@ -63,6 +63,8 @@ export class Service {
       nodeName: config.spool.node_name,
       largeMessageThreshold: config.spool.large_message_threshold,
       maxMessageSize: config.spool.max_message_size,
+      compression: config.spool.compression,
+      compressionMinSize: config.spool.compression_min_size,
       leaveUnreadable: !config.spool.unlink_on_spool_in_failure,
       contextLimits: {
         keyBytes: config.spool.context_key_bytes,

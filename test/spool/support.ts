@@ -88,3 +88,20 @@ export async function expectSound(spool: Spool, path: string): Promise<void> {
   const { problems, staged } = await checkSpool(path)
   expect({ problems, staged }).toEqual({ problems: [], staged: 0 })
 }
+
+/** Lines of words as mail has them: different for each seed, and worth compressing. */
+export function text(size: number, seed = 1): Buffer {
+  const words = 'Dear customer, your invoice of March is attached. Kind regards from Lisbon'.split(
+    ' ',
+  )
+  const dice = bytes(Math.ceil(size / 4) + 16, seed)
+  const lines: string[] = []
+  for (let at = 0, length = 0; length < size; ) {
+    let line = ''
+    while (line.length < 64) line += `${words[(dice[at++ % dice.length] as number) % 12]} `
+    line += `${dice[at++ % dice.length]}\r\n`
+    lines.push(line)
+    length += line.length
+  }
+  return Buffer.from(lines.join('')).subarray(0, size)
+}
