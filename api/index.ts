@@ -11,6 +11,13 @@ export {
 export { journalToJson } from './journal-json.js'
 export { metaToJson, quarantineToJson, spoolStateToJson } from './message-json.js'
 export { META_FORMATS, type MetaFormat, renderMeta } from './meta-render.js'
+export {
+  type Authenticator,
+  type Caller,
+  revocation,
+  SCOPES,
+  type Scope,
+} from './plugins/auth.js'
 export { HttpError, PROBLEM_TYPE, type Problem } from './problem.js'
 export { type ApiLimits, type ApiOptions, buildServer } from './server.js'
 export type { JournalStore, MessageStore } from './stores.js'

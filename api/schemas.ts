@@ -329,6 +329,8 @@ export function problems(...statuses: number[]): Record<string, TSchema> {
 
 const PROBLEM_DESCRIPTIONS: Record<number, string> = {
   400: 'The input is wrong; `errors` says what and where.',
+  401: 'No token, or one that is not known; see WWW-Authenticate.',
+  403: 'The token has not the scope.',
   404: 'There is none of that name or id.',
   409: 'It conflicts with what is there.',
   412: 'The version is not the one If-Match names.',

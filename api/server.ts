@@ -11,6 +11,7 @@ import Fastify, {
   LogController,
 } from 'fastify'
 import { Jobs } from '../spool/index.js'
+import { type Authenticator, auth, SECURITY_SCHEMES } from './plugins/auth.js'
 import { type BodyParserOptions, bodyParsers } from './plugins/body-parsers.js'
 import { handleClientError, handleError, handleNotFound, Problem } from './problem.js'
 import { claimRoutes } from './routes/claims.js'
@@ -52,6 +53,8 @@ export interface ApiOptions {
   readonly notReady: () => readonly string[]
   /** Where backups are made; null or left out: nowhere. */
   readonly backupRoot?: string | null
+  /** Who may call what; left out: everybody everything. */
+  readonly authenticator?: Authenticator | undefined
   readonly version: string
   readonly logger?: FastifyBaseLogger
 }
@@ -86,6 +89,8 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
   app.setNotFoundHandler(handleNotFound)
   for (const schema of [Problem, Meta, Journal, JobSchema, MimePartSchema]) app.addSchema(schema)
 
+  // Before any route: it looks at each.
+  await app.register(auth, { authenticator: options.authenticator })
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -95,6 +100,7 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
         description:
           'A durable, journaled spool and log store for mail servers. Operation ids carry the names of the spool.',
       },
+      components: { securitySchemes: SECURITY_SCHEMES },
     },
     refResolver: {
       buildLocalReference: (json, _base, _fragment, i) => String(json.$id ?? `Schema${i}`),
@@ -110,7 +116,9 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
   const routes: RouteOptions = { ...options, tails, jobs }
   await app.register(healthRoutes, routes)
   await app.register(v1Routes, { prefix: '/v1', routes })
-  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
+  app.get('/openapi.json', { config: { scope: 'open' }, schema: { hide: true } }, async () =>
+    app.swagger(),
+  )
   return app
 }
 

@@ -183,6 +183,20 @@ export const ConfigSchema = Type.Object(
       },
       strict,
     ),
+    security: Type.Object(
+      {
+        token_file: Type.String({
+          default: '',
+          description:
+            'File of the tokens that callers must have; empty, and no tokens: none is asked for.',
+        }),
+        tokens: Type.Array(Type.String(), {
+          default: [],
+          description: 'Tokens beside those of the file, as NAME:SCOPE+SCOPE:sha256:HEX.',
+        }),
+      },
+      strict,
+    ),
     shutdown: Type.Object(
       {
         grace: Type.Number({

@@ -9,6 +9,7 @@ const COMMANDS = {
   inject: async () => (await import('./commands/inject.js')).addInject,
   spool: async () => (await import('./commands/spool.js')).addSpool,
   jlog: async () => (await import('./commands/jlog.js')).addJlog,
+  token: async () => (await import('./commands/token.js')).addToken,
 }
 
 const program = new Command('bobbin')

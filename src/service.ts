@@ -7,6 +7,7 @@ import { openSpool, SpaceWatch, type Spool } from '../spool/index.js'
 import { type Config, parseListen, retrySchedule } from './config.js'
 import { eventJournals, eventOptions } from './event-settings.js'
 import { Relay } from './relay.js'
+import { TokenSet } from './tokens.js'
 import { VERSION } from './version.js'
 
 export function spoolPath(data: string): string {
@@ -56,6 +57,10 @@ export class Service {
    */
   static async start(config: Config, log: FastifyBaseLogger): Promise<Service> {
     const fileMode = Number.parseInt(config.spool.file_mode, 8)
+    const tokens = await TokenSet.open({
+      file: config.security.token_file,
+      lines: config.security.tokens,
+    })
     // First, because it makes this process the owner of the data directory.
     const spool = await openSpool({
       path: spoolPath(config.data),
@@ -100,6 +105,7 @@ export class Service {
         },
         notReady: () => service.#notReady(),
         backupRoot: config.spool.backup_root || null,
+        authenticator: tokens ?? undefined,
         version: VERSION,
         logger: log,
       })

@@ -27,6 +27,7 @@ export const claimRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, 
   app.post(
     '/claims',
     {
+      config: { scope: 'deliver' },
       schema: {
         operationId: 'claim',
         summary: 'Claim due messages',
@@ -77,6 +78,7 @@ export const claimRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, 
   app.patch(
     '/claims/:token',
     {
+      config: { scope: 'deliver' },
       schema: {
         operationId: 'claim_extend',
         summary: 'Extend a claim',
@@ -103,6 +105,7 @@ export const claimRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, 
   app.delete(
     '/claims/:token',
     {
+      config: { scope: 'deliver' },
       schema: {
         operationId: 'claim_release',
         summary: 'Release a claim',

@@ -53,6 +53,7 @@ export const contextRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.get(
     '/messages/:id/context/:dictionary',
     {
+      config: { scope: 'read' },
       schema: {
         operationId: 'context_list',
         summary: 'A dictionary of a message',
@@ -80,6 +81,7 @@ export const contextRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.put(
     '/messages/:id/context/:dictionary',
     {
+      config: { scope: 'deliver' },
       schema: {
         operationId: 'context_set_all',
         summary: 'Give a dictionary its entries, all of them',
@@ -104,6 +106,7 @@ export const contextRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.delete(
     '/messages/:id/context/:dictionary',
     {
+      config: { scope: 'deliver' },
       schema: {
         operationId: 'context_clean',
         summary: 'Empty a dictionary',
@@ -125,6 +128,7 @@ export const contextRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.get(
     '/messages/:id/context/:dictionary/:key',
     {
+      config: { scope: 'read' },
       schema: {
         operationId: 'context_get',
         summary: 'A value of a dictionary',
@@ -169,6 +173,7 @@ export const contextRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.put(
     '/messages/:id/context/:dictionary/:key',
     {
+      config: { scope: 'deliver' },
       schema: {
         operationId: 'context_set',
         summary: 'Set a value of a dictionary',
@@ -202,6 +207,7 @@ export const contextRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.delete(
     '/messages/:id/context/:dictionary/:key',
     {
+      config: { scope: 'deliver' },
       schema: {
         operationId: 'context_delete',
         summary: 'Remove a key of a dictionary',

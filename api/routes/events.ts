@@ -33,6 +33,7 @@ export const eventRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, 
   app.post(
     '/messages/:id/events',
     {
+      config: { scope: 'deliver' },
       schema: {
         operationId: 'dispose',
         summary: 'Report what became of a message',
@@ -51,6 +52,7 @@ export const eventRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, 
   app.post(
     '/events',
     {
+      config: { scope: 'deliver' },
       schema: {
         operationId: 'dispose_multi',
         summary: 'Report in bulk',

@@ -10,6 +10,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app,
   app.get(
     '/healthz',
     {
+      config: { scope: 'open' },
       schema: {
         operationId: 'liveness',
         summary: 'Whether the process answers',
@@ -22,6 +23,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app,
   app.get(
     '/readyz',
     {
+      config: { scope: 'open' },
       schema: {
         operationId: 'readiness',
         summary: 'Whether messages are taken',

@@ -11,6 +11,7 @@ export const jobRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, { 
   app.get(
     '/jobs',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'job_list',
         summary: 'Jobs, newest first',
@@ -25,6 +26,7 @@ export const jobRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, { 
   app.get(
     '/jobs/:id',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'job_poll',
         summary: 'State and progress of a job',
@@ -43,6 +45,7 @@ export const jobRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, { 
   app.delete(
     '/jobs/:id',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'job_cancel',
         summary: 'Cancel a job',

@@ -28,6 +28,7 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.get(
     '/journals',
     {
+      config: { scope: 'log' },
       schema: {
         operationId: 'journal_list',
         summary: 'List journals',
@@ -45,6 +46,7 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.put(
     '/journals/:name',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'journal_create',
         summary: 'Make a journal',
@@ -70,6 +72,7 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.get(
     '/journals/:name',
     {
+      config: { scope: 'log' },
       schema: {
         operationId: 'journal_info',
         summary: 'Describe a journal',
@@ -84,6 +87,7 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.patch(
     '/journals/:name',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'journal_alter',
         summary: 'Change the settings of a journal',
@@ -103,6 +107,7 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.delete(
     '/journals/:name',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'journal_delete',
         summary: 'Delete a journal with all its records',
@@ -128,6 +133,7 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.post(
     '/journals/:name/records',
     {
+      config: { scope: 'log' },
       schema: {
         operationId: 'journal_append',
         summary: 'Append records',

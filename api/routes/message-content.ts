@@ -33,6 +33,7 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.get(
     '/messages/:id/content',
     {
+      config: { scope: 'read' },
       schema: {
         operationId: 'swap_in',
         summary: 'Read a message back',
@@ -112,6 +113,7 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.put(
     '/messages/:id/content',
     {
+      config: { scope: 'deliver' },
       schema: {
         operationId: 'swap_out_content',
         summary: 'Replace the content of a message',
@@ -163,6 +165,7 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.delete(
     '/messages/:id/content',
     {
+      config: { scope: 'deliver' },
       schema: {
         operationId: 'swap_remove_content',
         summary: 'Drop the content of a message and keep its meta',
@@ -182,6 +185,7 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.post(
     '/messages/:id/copy',
     {
+      config: { scope: ['inject', 'read'] },
       schema: {
         operationId: 'message_copy',
         summary: 'Copy a message under a new id',

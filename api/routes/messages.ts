@@ -34,6 +34,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.post(
     '/messages',
     {
+      config: { scope: 'inject' },
       schema: {
         operationId: 'swap_out',
         summary: 'Inject a message',
@@ -70,6 +71,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.get(
     '/messages',
     {
+      config: { scope: 'read' },
       schema: {
         operationId: 'spool_list',
         summary: 'List messages',
@@ -117,6 +119,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
     app.get(
       url,
       {
+        config: { scope: 'read' },
         schema: {
           operationId,
           summary: 'Meta of a message',
@@ -158,6 +161,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.patch(
     '/messages/:id/meta',
     {
+      config: { scope: 'deliver' },
       schema: {
         operationId: 'swap_out_meta',
         summary: 'Change the meta of a message',
@@ -198,6 +202,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.delete(
     '/messages/:id',
     {
+      config: { scope: 'deliver' },
       schema: {
         operationId: 'swap_remove',
         summary: 'Remove a message',

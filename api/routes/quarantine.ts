@@ -17,6 +17,7 @@ export const quarantineRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.get(
     '/spool/quarantine',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'quarantine_list',
         summary: 'What is in quarantine',
@@ -46,6 +47,7 @@ export const quarantineRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.get(
     '/spool/quarantine/:name',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'quarantine_show',
         summary: 'An entry, and where it came from',
@@ -60,6 +62,7 @@ export const quarantineRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.get(
     '/spool/quarantine/:name/content',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'quarantine_content',
         summary: 'The bytes of an entry',
@@ -86,6 +89,7 @@ export const quarantineRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.post(
     '/spool/quarantine/:name/release',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'quarantine_release',
         summary: 'Put a message back into the spool',
@@ -114,6 +118,7 @@ export const quarantineRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.delete(
     '/spool/quarantine/:name',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'quarantine_purge',
         summary: 'Delete an entry for good',

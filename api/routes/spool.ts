@@ -8,6 +8,7 @@ export const spoolRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, 
   app.get(
     '/spool',
     {
+      config: { scope: 'read' },
       schema: {
         operationId: 'spool_stats',
         summary: 'State of the spool',

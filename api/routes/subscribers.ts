@@ -44,6 +44,7 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.get(
     '/journals/:name/subscribers',
     {
+      config: { scope: 'log' },
       schema: {
         operationId: 'subscriber_list',
         summary: 'List subscribers',
@@ -61,6 +62,7 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.put(
     '/journals/:name/subscribers/:sub',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'subscriber_add',
         summary: 'Add a subscriber',
@@ -93,6 +95,7 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.delete(
     '/journals/:name/subscribers/:sub',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'subscriber_remove',
         summary: 'Remove a subscriber',
@@ -111,6 +114,7 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.get(
     '/journals/:name/subscribers/:sub/records',
     {
+      config: { scope: 'log', endless: true },
       schema: {
         operationId: 'read_interval',
         summary: 'Records after the checkpoint',
@@ -177,6 +181,7 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.put(
     '/journals/:name/subscribers/:sub/checkpoint',
     {
+      config: { scope: 'log' },
       schema: {
         operationId: 'read_checkpoint',
         summary: 'Move the checkpoint',

@@ -23,6 +23,7 @@ export const tailRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.get(
     '/journals/:name/tail',
     {
+      config: { scope: 'log', endless: true },
       schema: {
         operationId: 'journal_tail',
         summary: 'Follow a journal',

@@ -1,7 +1,7 @@
 /** Check and repair of the spool, as jobs. */
-import { join } from 'node:path'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
+import { confinedPath } from '../confined-path.js'
 import { HttpError } from '../problem.js'
 import { JobRef, problems } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
@@ -25,6 +25,7 @@ export const upkeepRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.post(
     '/spool/check',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'spool_check',
         summary: 'Check the spool',
@@ -45,6 +46,7 @@ export const upkeepRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.post(
     '/spool/repair',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'spool_repair',
         summary: 'Repair the spool',
@@ -65,6 +67,7 @@ export const upkeepRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.post(
     '/spool/backup',
     {
+      config: { scope: 'admin' },
       schema: {
         operationId: 'spool_backup',
         summary: 'Back the spool up',
@@ -87,7 +90,7 @@ export const upkeepRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       if (backupRoot === null) {
         throw new HttpError(422, 'NO_BACKUP_ROOT', 'no spool.backup_root is configured')
       }
-      const directory = join(backupRoot, request.body.name)
+      const directory = await confinedPath(backupRoot, request.body.name, 'spool.backup_root')
       return accepted(
         reply,
         jobs.start('spool_backup', () => upkeep.backup(directory)),

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { afterEach } from 'vitest'
-import { type ApiLimits, buildServer } from '../../api/index.js'
+import { type ApiLimits, type ApiOptions, buildServer } from '../../api/index.js'
 import { JournalSet, SAFETY } from '../../jlog/index.js'
 import { openSpool, type Spool } from '../../spool/index.js'
 import { Relay } from '../../src/relay.js'
@@ -27,7 +27,10 @@ const open: TestApi[] = []
 export const MAX_MESSAGE_SIZE = 2_000_000
 export const MAX_BUFFERED_BODY = 1_000_000
 
-export async function startApi(limits: Partial<ApiLimits> = {}): Promise<TestApi> {
+export async function startApi(
+  limits: Partial<ApiLimits> = {},
+  options: Partial<ApiOptions> = {},
+): Promise<TestApi> {
   const data = await temporaryDirectory()
   const spool = await openSpool({
     path: join(data, 'spool'),
@@ -53,6 +56,7 @@ export async function startApi(limits: Partial<ApiLimits> = {}): Promise<TestApi
     },
     notReady: () => notReady,
     version: 'test',
+    ...options,
   })
   let closing: Promise<void> | undefined
   const close = async () => {

@@ -1,0 +1,197 @@
+/**
+ * Who may call what. Every route names in its `config` the scopes that it takes, or that it is open; one that says nothing
+ * is refused when the server is built. With an authenticator each request to a route that is not open carries a token
+ * (`Authorization: Bearer`, RFC 6750) that has them: without a valid one 401, without the scopes 403. Without an
+ * authenticator everybody may do everything, but no other site's page may, in a browser on this machine.
+ */
+import { setMaxListeners } from 'node:events'
+import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { HttpError } from '../problem.js'
+import { problems } from '../schemas.js'
+
+/** What a token may be good for. None includes another. */
+export const SCOPES = ['inject', 'read', 'deliver', 'log', 'admin', 'metrics'] as const
+export type Scope = (typeof SCOPES)[number]
+
+/** Who calls: the holder of a token. */
+export interface Caller {
+  /** The token's name, as it is logged. */
+  readonly name: string
+  readonly scopes: ReadonlySet<Scope>
+  /** Fires when the token is taken away, or its scopes change. */
+  readonly revoked: AbortSignal
+}
+
+/** Knows the tokens. */
+export interface Authenticator {
+  /** Who holds this token; undefined: nobody. How long it takes says nothing of how near a guess is. */
+  authenticate(token: string): Caller | undefined
+}
+
+/** What a route takes: all of these scopes, or `open`: no token at all. */
+export type RouteScope = Scope | readonly Scope[] | 'open'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Every route must say. */
+    scope?: RouteScope
+    /** The answer may take for ever: it is cut off when its caller's token is revoked. */
+    endless?: boolean
+  }
+  interface FastifyRequest {
+    readonly caller: Caller
+  }
+}
+
+export interface AuthOptions {
+  /** Left out: everybody may do everything. */
+  readonly authenticator?: Authenticator | undefined
+}
+
+const never = new AbortController().signal
+/** Who calls where no tokens are asked for. */
+export const ANONYMOUS: Caller = { name: 'anonymous', scopes: new Set(SCOPES), revoked: never }
+
+const SCHEME = 'bearer'
+const CHALLENGE = 'Bearer realm="bobbin"'
+/** The user interface of the document is another's plugin, whose routes have no config of ours. */
+const OPEN_PREFIX = '/docs'
+const MAX_TOKEN_LENGTH = 512
+const AUTHORIZATION = /^bearer +([A-Za-z0-9._~+/-]+=*) *$/i
+
+const caller = Symbol('caller')
+type Decorated = FastifyRequest & { [caller]: Caller | null }
+
+const register: FastifyPluginAsync<AuthOptions> = async (app, { authenticator }) => {
+  app.decorateRequest(caller, null)
+  app.decorateRequest('caller', {
+    getter() {
+      return (this as Decorated)[caller] ?? ANONYMOUS
+    },
+  })
+  describeScopes(app, authenticator !== undefined)
+  if (authenticator === undefined) {
+    app.addHook('onRequest', (request, _reply, done) => {
+      const foreign = request.headers.origin !== undefined && isForeign(request)
+      done(foreign ? crossOrigin() : undefined)
+    })
+    return
+  }
+  app.addHook('onRequest', (request, reply, done) => {
+    const { config } = request.routeOptions
+    // No route: there is nothing to protect in a 404.
+    if (config.scope === undefined || config.scope === 'open') return done()
+    try {
+      const holder = identify(authenticator, request, reply)
+      ;(request as Decorated)[caller] = holder
+      requireScopes(request, reply, scopesOf(config.scope))
+      if (config.endless) endWithToken(holder, reply)
+    } catch (error) {
+      return done(error as Error)
+    }
+    done()
+  })
+}
+
+export const auth = fp(register, { name: 'auth' })
+
+/** For a route that needs more of some callers than its config says. Throws HttpError 403. */
+export function requireScopes(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  scopes: readonly Scope[],
+): void {
+  const { name, scopes: held } = request.caller
+  const missing = scopes.filter((scope) => !held.has(scope))
+  if (missing.length === 0) return
+  const list = missing.join(' ')
+  reply.header('www-authenticate', `${CHALLENGE}, error="insufficient_scope", scope="${list}"`)
+  throw new HttpError(403, 'MISSING_SCOPE', `the token ${name} has not the scope ${list}`)
+}
+
+export function scopesOf(scope: RouteScope): readonly Scope[] {
+  return scope === 'open' ? [] : typeof scope === 'string' ? [scope] : scope
+}
+
+/** Throws HttpError 401. */
+function identify(
+  authenticator: Authenticator,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Caller {
+  const { authorization } = request.headers
+  if (authorization === undefined) {
+    reply.header('www-authenticate', CHALLENGE)
+    throw new HttpError(401, 'TOKEN_MISSING', 'send a token: Authorization: Bearer …')
+  }
+  const token = AUTHORIZATION.exec(authorization)?.[1]
+  const holder =
+    token === undefined || token.length > MAX_TOKEN_LENGTH
+      ? undefined
+      : authenticator.authenticate(token)
+  if (holder !== undefined) return holder
+  reply.header('www-authenticate', `${CHALLENGE}, error="invalid_token"`)
+  throw new HttpError(401, 'TOKEN_INVALID', 'there is no such token')
+}
+
+/** The next request of that client is answered 401; a request that is soon over may go on. */
+function endWithToken({ revoked }: Caller, { raw }: FastifyReply): void {
+  const cut = () => raw.destroy()
+  revoked.addEventListener('abort', cut, { once: true })
+  raw.once('close', () => revoked.removeEventListener('abort', cut))
+}
+
+/** For each token one signal, for as many who wait as there may be. */
+export function revocation(): AbortController {
+  const controller = new AbortController()
+  setMaxListeners(0, controller.signal)
+  return controller
+}
+
+/** Whether a browser sends this for a page that came from somewhere else. */
+function isForeign({ headers }: FastifyRequest): boolean {
+  const { origin, host } = headers
+  return origin === 'null' || !URL.canParse(origin!) || new URL(origin!).host !== host
+}
+
+function crossOrigin(): HttpError {
+  return new HttpError(
+    403,
+    'CROSS_ORIGIN',
+    'a page of another origin may not call a service that asks for no tokens',
+  )
+}
+
+/** Into the document; and refuses a route that does not say what it takes. */
+function describeScopes(app: FastifyInstance, isTokenNeeded: boolean): void {
+  app.addHook('onRoute', (route) => {
+    if (route.url.startsWith(OPEN_PREFIX)) return
+    const scope = route.config?.scope
+    if (scope === undefined) {
+      throw new Error(
+        `${route.method} ${route.url} names no scope: give it config: { scope: … }, one of open, ${SCOPES.join(', ')}`,
+      )
+    }
+    const { schema } = route
+    if (schema === undefined || schema.hide === true) return
+    const scopes = scopesOf(scope)
+    if (scopes.length === 0) {
+      schema.security = []
+      return
+    }
+    // Nothing, beside the token, says that a token is not needed.
+    schema.security = [{ [SCHEME]: [...scopes] }, ...(isTokenNeeded ? [] : [{}])]
+    schema.response = { ...problems(401, 403), ...(schema.response as object | undefined) }
+  })
+}
+
+/** For the document. */
+export const SECURITY_SCHEMES = {
+  [SCHEME]: {
+    type: 'http' as const,
+    scheme: 'bearer',
+    description:
+      'A token, where the service is set up with tokens. The scopes that an operation takes are listed with it.',
+  },
+}
