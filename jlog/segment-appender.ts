@@ -223,17 +223,22 @@ export class SegmentAppender {
     }
   }
 
-  /** Takes back what was appended since `place`, as far as the disk allows; the next opener sees to the rest. */
-  async cutBack(place: Place): Promise<void> {
+  /**
+   * Takes back what was appended since `place`, as far as the disk allows; the next opener sees to the rest.
+   * @returns whether there was something
+   */
+  async cutBack(place: Place): Promise<boolean> {
     const file = this.#file
-    if (file === null || place.log !== this.#log) return
+    if (file === null || place.log !== this.#log) return false
     this.#end = place.offset
     this.#count = place.marker
     try {
-      if (file.size() > place.offset) await file.truncate(place.offset)
+      if (file.size() <= place.offset) return false
+      await file.truncate(place.offset)
     } catch {
       // What cannot be cut is a torn tail to the next opener, or whole records that nobody was promised.
     }
+    return true
   }
 
   /** Bytes of the current segment, for comparing what stands there. */

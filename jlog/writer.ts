@@ -357,7 +357,10 @@ export class JournalWriter {
       }
     } catch (error) {
       await writing?.catch(() => {})
-      await appender.cutBack(place)
+      // A reader may have seen the records that were cut: later ones are not to take their ids. (From a segment without
+      // others there is no roll, or a disk that stays full would get an empty segment for each try.)
+      const cut = await appender.cutBack(place)
+      if (cut && place.marker > 0) await appender.roll().catch(() => {})
       throw error
     }
   }
