@@ -91,13 +91,14 @@ export function parseTime(time: Static<typeof TimeInput>): number {
 }
 
 export function spoolStateToJson(stats: SpoolStats, space: SpoolSpace): Static<typeof SpoolState> {
-  const { messages, bodies, bytes, due, outbox, readOnly } = stats
+  const { messages, bodies, bytes, due, outbox, readOnly, idempotencyKeys } = stats
   const oldest = outbox.oldest === null ? null : new Date(outbox.oldest).toISOString()
   return {
     messages,
     bodies,
     bytes,
     due,
+    idempotency_keys: idempotencyKeys,
     outbox: { ...outbox, oldest },
     read_only: readOnly,
     space: spaceToJson(space),

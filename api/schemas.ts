@@ -142,6 +142,7 @@ export const SpoolState = Type.Object({
   bodies: Type.Integer({ description: 'Contents; recipients of one reception share theirs.' }),
   bytes: Type.Integer({ description: 'Of all contents, each counted once.' }),
   due: Type.Integer({ description: 'Messages that have a next attempt.' }),
+  idempotency_keys: Type.Integer({ description: 'Idempotency keys that are kept.' }),
   outbox: Type.Object({
     records: Type.Integer({ description: 'Log records that wait for their journal.' }),
     bytes: Type.Integer(),

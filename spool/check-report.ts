@@ -18,6 +18,7 @@ export const PROBLEMS = [
   'lane-wrong',
   'lease-wrong',
   'expiry-wrong',
+  'idempotency-wrong',
   'staged-has-message',
   'counter-wrong',
   'outbox-undecodable',

@@ -20,6 +20,7 @@ const TRACKED: ReadonlySet<DatabaseName> = new Set([
   'staged',
   'leases',
   'state',
+  'idempotency',
 ])
 
 /** Enough work for the writing thread to start on when it is idle; the rest is prepared meanwhile. */

@@ -4,12 +4,14 @@
  */
 import { Bodies } from './bodies.js'
 import { contentDropped } from './body-refs.js'
+import { Clock } from './clock.js'
 import { Committer, type Transaction } from './committer.js'
 import { Contents } from './contents.js'
 import { Delivery } from './delivery.js'
 import { SpoolError } from './errors.js'
 import type { EventOptions } from './events.js'
 import { Hooks } from './hooks.js'
+import { IdempotencyKeys } from './idempotency.js'
 import {
   type BodyRef,
   type Counters,
@@ -52,6 +54,7 @@ export class Core {
   readonly bodies: Bodies
   readonly contents: Contents
   readonly delivery: Delivery
+  readonly idempotency: IdempotencyKeys
   readonly upkeep: Upkeep
   readonly #owner: Ownership | null
   #closing: Promise<void> | undefined
@@ -98,6 +101,17 @@ export class Core {
       },
       options,
     )
+    this.idempotency = new IdempotencyKeys(
+      {
+        store,
+        committer,
+        bodies,
+        // The last id given out says how late it had been before a restart.
+        clock: new Clock(ids.last.readUIntBE(0, 6)),
+        contextLimits: this.contextLimits,
+      },
+      options.idempotency,
+    )
     if (store.readOnly) {
       committer.refuse(
         new SpoolError('SPOOL_ERR_READ_ONLY', 'the spool was opened for reading only', {
@@ -107,6 +121,7 @@ export class Core {
     } else if (sweep) {
       bodies.sweep()
       this.delivery.start()
+      this.idempotency.start()
     }
     this.upkeep = new Upkeep({
       store,
@@ -170,6 +185,7 @@ export class Core {
 
   async #close(): Promise<void> {
     await this.delivery.stop()
+    await this.idempotency.stop()
     if (!this.store.readOnly) await this.metas.sync()
     this.metas.stop()
     await this.upkeep.idle()

@@ -11,6 +11,10 @@ export const SPOOL_ERROR_CODES = [
   'SPOOL_ERR_EXISTS',
   /** Another change came between; the call may be repeated. */
   'SPOOL_ERR_CONFLICT',
+  /** An idempotency key that something else was stored under. */
+  'SPOOL_ERR_KEY_REUSED',
+  /** As many idempotency keys are kept as may be; room comes as they end. */
+  'SPOOL_ERR_KEYS_FULL',
   /** A hook of the embedding program refused the change. */
   'SPOOL_ERR_REFUSED',
   /** The version asked for is not the version that stands. */

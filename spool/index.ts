@@ -22,6 +22,7 @@ export { SPOOL_ERROR_CODES, SpoolError, type SpoolErrorCode } from './errors.js'
 export { EventMacros } from './event-macros.js'
 export { EVENT_TYPES, type EventOptions, type EventType, STAGES } from './events.js'
 export type { SpoolHooks } from './hooks.js'
+export type { IdempotencyOptions } from './idempotency.js'
 export {
   JOB_STATES,
   type Job,
@@ -49,6 +50,7 @@ export {
   type StageOptions,
   type SwapOutMetaOptions,
   type SwapOutMetaResult,
+  type SwapOutOptions,
   type SwapOutResult,
   type SwappedBody,
 } from './message.js'

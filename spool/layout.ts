@@ -15,6 +15,8 @@
  *     leases    't' token (16)                         → a claim: its end, its messages
  *               'u' end (6) token (16)                 → ''; the claims by their ends
  *     expiry    time (6) id (16)                       → ''; messages with a retention of their own
+ *     idempotency  'y' hash (16)                       → what was stored under a caller's key
+ *               'z' end (6) hash (16)                  → ''; those rows by when they end
  *     outbox    journal 0 first seq (8)                → the log records of one commit, packed
  *     state     a name                                 → counters, and a row for each journal
  *
@@ -29,6 +31,7 @@ export const FORMAT_UNPACKED = 2
 export * from './layout-body.js'
 export { cut, pack, unpack } from './layout-bytes.js'
 export * from './layout-claim.js'
+export * from './layout-idempotency.js'
 export * from './layout-meta.js'
 export * from './layout-queue.js'
 export * from './layout-state.js'

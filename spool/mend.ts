@@ -25,15 +25,20 @@ import {
   decodeExpiry,
   decodeGaps,
   decodeJournalState,
+  decodeKept,
   encodeClaim,
   gapsKey,
+  isKeptEndKey,
+  isKeptKey,
   journalStateKey,
+  keptEndKey,
   metaOf,
   pack,
   QUEUE_KEY_BYTES,
   queueRow,
   STATE_COUNTERS,
   splitChunkKey,
+  splitKeptEnd,
   splitOutboxKey,
   splitQueueKey,
 } from './layout.js'
@@ -92,6 +97,8 @@ export class Mender {
           : this.#mendClaim(finding)
       case 'lane-wrong':
         return this.#submit((tx) => this.#mendLane(tx, finding))
+      case 'idempotency-wrong':
+        return this.#mendKept(finding)
       case 'outbox-relayed':
         return this.#submit((tx) => removeRelayed(tx, key))
       case 'outbox-gap':
@@ -195,6 +202,19 @@ export class Mender {
     }
     // An end of no claim says nothing that is worth keeping.
     if (!isClaim && row?.length === 0) return this.#submit((tx) => tx.remove('leases', key))
+    return this.#takeRow(finding)
+  }
+
+  async #mendKept(finding: Finding): Promise<boolean> {
+    const key = finding.key as Buffer
+    const row = this.#parts.store.db('idempotency').get(key)
+    const kept = isKeptKey(key) && row !== undefined ? decodeKept(row) : undefined
+    if (kept !== undefined) {
+      const end = keptEndKey(kept.until, key)
+      return this.#submit((tx) => tx.put('idempotency', end, Buffer.alloc(0)))
+    }
+    // An end of no answer says nothing that is worth keeping.
+    if (isKeptEndKey(key)) return this.#submit((tx) => removeStaleEnd(tx, key))
     return this.#takeRow(finding)
   }
 
@@ -357,6 +377,14 @@ function mendExpiry(tx: Transaction, key: Buffer): void {
   const isRight = value !== undefined && due !== null && decodeExpiry(value) === due
   if (isRight) tx.put('expiry', key, Buffer.alloc(0))
   else tx.remove('expiry', key)
+}
+
+function removeStaleEnd(tx: Transaction, end: Buffer): void {
+  const { until, key } = splitKeptEnd(end)
+  const row = tx.get('idempotency', key)
+  if (row !== undefined && decodeKept(row)?.until === until) {
+    tx.put('idempotency', end, Buffer.alloc(0))
+  } else tx.remove('idempotency', end)
 }
 
 const NOTHING = { due: null, id: Buffer.alloc(0) }

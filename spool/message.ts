@@ -76,6 +76,16 @@ export interface SwapOutResult {
   ids: string[]
   size: number
   sha256: string
+  /** Stored by an earlier call with the same idempotency key, which got the same answer. */
+  replayed?: true | undefined
+}
+
+export interface SwapOutOptions {
+  /**
+   * Up to 255 bytes. A call with the same key and the same messages stores nothing and gets the first
+   * answer, and one with other messages is refused with SPOOL_ERR_KEY_REUSED, for as long as it is kept.
+   */
+  idempotencyKey?: string | undefined
 }
 
 export interface MessageMeta {

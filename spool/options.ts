@@ -3,6 +3,7 @@ import type { DeliveryOptions } from './delivery.js'
 import { invalid } from './errors.js'
 import type { EventOptions } from './events.js'
 import type { SpoolHooks } from './hooks.js'
+import type { IdempotencyOptions } from './idempotency.js'
 import type { OutboxSize } from './outbox.js'
 import { type ContextLimits, isCount } from './validate.js'
 
@@ -38,6 +39,8 @@ export interface SpoolOptions extends DeliveryOptions {
   leaveUnreadable?: boolean | undefined
   /** For the program that embeds the spool. */
   hooks?: SpoolHooks | undefined
+  /** How long, and how many, idempotency keys are kept. */
+  idempotency?: IdempotencyOptions | undefined
   /** No events are logged when not given. */
   events?: EventOptions | undefined
 }
@@ -50,6 +53,8 @@ export interface SpoolStats {
   outbox: OutboxSize
   /** Messages that have a next attempt, due or not yet. */
   due: number
+  /** Idempotency keys that are kept. */
+  idempotencyKeys: number
   /** Why the spool takes no writes; null when it does. */
   readOnly: string | null
 }

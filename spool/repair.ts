@@ -46,6 +46,7 @@ const COUNTS: ReadonlySet<ProblemName> = new Set([
   'lane-wrong',
   'lease-wrong',
   'expiry-wrong',
+  'idempotency-wrong',
   'outbox-relayed',
   'outbox-gap',
 ])

@@ -7,6 +7,9 @@ import {
   claimEndKey,
   claimKey,
   decodeBodyRef,
+  decodeKept,
+  isKeptEndKey,
+  isKeptKey,
   QUEUE_KEY_BYTES,
   splitOutboxKey,
 } from './layout.js'
@@ -37,6 +40,7 @@ const SHAPES: [DatabaseName, (key: Buffer, value: Buffer | null) => boolean][] =
   ['queue', (key, value) => key.length === QUEUE_KEY_BYTES && value?.includes(0) === true],
   ['lanelog', (key) => key.length === 8],
   ['leases', (key) => isClaimKey(key)],
+  ['idempotency', (key, value) => isKept(key, value)],
   ['lanes', (key, value) => value !== null && queueRowOfLane(key, value) !== undefined],
 ]
 
@@ -65,6 +69,11 @@ function isOutboxRow(key: Buffer, value: Buffer): boolean {
   } catch {
     return false
   }
+}
+
+function isKept(key: Buffer, value: Buffer | null): boolean {
+  if (isKeptEndKey(key)) return value?.length === 0
+  return isKeptKey(key) && (value === null || decodeKept(value) !== undefined)
 }
 
 function isClaimKey(key: Buffer): boolean {

@@ -176,8 +176,8 @@ class Walk {
     for (const [db, { root }] of this.trees) {
       for await (const { row } of this.#rowsOf(root)) yield { db, row }
     }
-    // All of them are made together, when the spool is.
-    if (this.trees.size < DATABASES.length && meta.main.entries >= DATABASES.length) {
+    // An older spool has fewer of them, and says how many.
+    if (this.trees.size < Math.min(DATABASES.length, meta.main.entries)) {
       this.#damage(meta.main.root)
     }
   }

@@ -20,6 +20,7 @@ import type {
   StageOptions,
   SwapOutMetaOptions,
   SwapOutMetaResult,
+  SwapOutOptions,
   SwapOutResult,
   SwappedBody,
 } from './message.js'
@@ -92,13 +93,16 @@ export class Spool {
   }
 
   /** Stores a message, one for each recipient, with its log records. Answers when all of it is durable. */
-  swapOut(message: NewMessage): Promise<SwapOutResult> {
-    return this.#swapOuts.one(message)
+  swapOut(message: NewMessage, options?: SwapOutOptions): Promise<SwapOutResult> {
+    return this.#swapOuts.one(message, options)
   }
 
   /** Stores messages in one transaction, all or none. A staged body may be given to several of them. */
-  swapOutMulti(messages: readonly NewMessage[]): Promise<SwapOutResult[]> {
-    return this.#swapOuts.multi(messages)
+  swapOutMulti(
+    messages: readonly NewMessage[],
+    options?: SwapOutOptions,
+  ): Promise<SwapOutResult[]> {
+    return this.#swapOuts.multi(messages, options)
   }
 
   /**
@@ -228,10 +232,11 @@ export class Spool {
     await this.#core.delivery.lanes.index()
   }
 
-  /** Logs and removes messages that outlived their retention; it happens by itself every second. */
+  /** Removes messages, logged, that outlived their retention, and keys that ended; by itself every second. */
   async expire(): Promise<void> {
     this.#core.assertWritable()
     await this.#core.delivery.expire()
+    await this.#core.idempotency.expire()
   }
 
   /** Makes a claim end `leaseSeconds` from now. Throws SPOOL_ERR_NOT_FOUND when it has ended. */
@@ -293,6 +298,7 @@ export class Spool {
         bytes: counters.outboxBytes,
       },
       due: counters.scheduled,
+      idempotencyKeys: this.#core.idempotency.size,
       readOnly: this.readOnly,
     }
   }

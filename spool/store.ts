@@ -26,10 +26,23 @@ export const DATABASES = [
   'expiry',
   'outbox',
   'state',
+  'idempotency',
 ] as const
 export type DatabaseName = (typeof DATABASES)[number]
 
+/** Spools of this format that were made before there were these lack them until they are next opened for writing. */
+const ADDED: ReadonlySet<DatabaseName> = new Set(['idempotency'])
+
 export type Db = Database<Buffer, Buffer>
+
+/** For reading, in the place of one that is not there. */
+const EMPTY_DB = {
+  get: () => undefined,
+  getBinaryFast: () => undefined,
+  getKeys: () => [],
+  getRange: () => [],
+  getStats: () => ({ entryCount: 0 }),
+} as unknown as Db
 
 interface Environment {
   readonly root: RootDatabase<Buffer, Buffer>
@@ -253,6 +266,10 @@ function openEnvironment({ path, readOnly, mode, mapSize }: StoreOptions): Envir
     const db = root.openDB<Buffer, Buffer>(name, { encoding: 'binary', keyEncoding: 'binary' }) as
       | Db
       | undefined
+    if (db === undefined && readOnly && ADDED.has(name)) {
+      databases[name] = EMPTY_DB
+      continue
+    }
     if (db === undefined) {
       throw new SpoolError('SPOOL_ERR_OPEN', `the spool has no database ${name}`, { file: path })
     }

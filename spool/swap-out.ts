@@ -2,7 +2,13 @@
 import { contentDropped } from './body-refs.js'
 import type { Core } from './core.js'
 import { invalid } from './errors.js'
-import type { CopyOptions, MessageMeta, NewMessage, SwapOutResult } from './message.js'
+import type {
+  CopyOptions,
+  MessageMeta,
+  NewMessage,
+  SwapOutOptions,
+  SwapOutResult,
+} from './message.js'
 import { Storing } from './storing.js'
 import type { SwapIns } from './swap-in.js'
 
@@ -15,18 +21,26 @@ export class SwapOuts {
     this.#swapIns = swapIns
   }
 
-  async one(message: NewMessage): Promise<SwapOutResult> {
+  async one(message: NewMessage, options: SwapOutOptions = {}): Promise<SwapOutResult> {
     this.#core.assertWritable()
+    if (options.idempotencyKey !== undefined) {
+      return (await this.#once(options.idempotencyKey, [message]))[0] as SwapOutResult
+    }
     const storing = new Storing(this.#core)
     if (!storing.addAtOnce(message)) await this.#add(storing, [message])
     await this.#commit(storing)
     return storing.results[0] as SwapOutResult
   }
 
-  async multi(messages: readonly NewMessage[]): Promise<SwapOutResult[]> {
+  async multi(
+    messages: readonly NewMessage[],
+    { idempotencyKey }: SwapOutOptions = {},
+  ): Promise<SwapOutResult[]> {
     this.#core.assertWritable()
     if (!Array.isArray(messages)) throw invalid('messages', 'not a list')
     if (messages.length === 0) return []
+    // The hook is not asked about these: only the spool can keep messages and key together.
+    if (idempotencyKey !== undefined) return this.#once(idempotencyKey, messages)
     const taken = await this.#core.hooks.swapOutMulti(messages)
     if (taken !== null) return taken
     const storing = new Storing(this.#core)
@@ -47,6 +61,10 @@ export class SwapOuts {
       await staged.discard()
       throw error
     }
+  }
+
+  #once(key: string, messages: readonly NewMessage[]): Promise<SwapOutResult[]> {
+    return this.#core.idempotency.storeOnce(key, messages, () => new Storing(this.#core))
   }
 
   async #add(storing: Storing, messages: readonly NewMessage[]): Promise<void> {

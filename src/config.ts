@@ -99,6 +99,17 @@ export const ConfigSchema = Type.Object(
           default: 0,
           description: 'Seconds a message may stay that has no retention of its own; 0: for ever.',
         }),
+        idempotency_seconds: Type.Number({
+          exclusiveMinimum: 0,
+          maximum: 366 * 86_400,
+          default: 86_400,
+          description: 'How long an Idempotency-Key is kept with its answer.',
+        }),
+        idempotency_keys: Type.Integer({
+          minimum: 0,
+          default: 10_000_000,
+          description: 'Idempotency keys kept at once; a further one is refused (503).',
+        }),
         context_key_bytes: Type.Integer({
           minimum: 1,
           maximum: 320,

@@ -75,6 +75,10 @@ export class Service {
         keyBytes: config.spool.context_key_bytes,
         bytes: config.spool.context_bytes,
       },
+      idempotency: {
+        seconds: config.spool.idempotency_seconds,
+        maxKeys: config.spool.idempotency_keys,
+      },
       retry: retrySchedule(config),
       maxRetention: config.spool.max_retention || undefined,
       events: eventOptions(config.events),

@@ -4,6 +4,7 @@ import type { FastifyRequest } from 'fastify'
 import Type, { type Static } from 'typebox'
 import { MESSAGE_STATES, type NewMessage } from '../../spool/index.js'
 import { takeBody } from '../body.js'
+import { idempotencyKey, noteReplay, parseIdempotencyKey } from '../idempotency-key.js'
 import { metaToJson, parseTime, patchFromJson } from '../message-json.js'
 import { renderMeta } from '../meta-render.js'
 import { parseIfMatch, preferred } from '../negotiation.js'
@@ -42,6 +43,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
           'Stores the message for each recipient, with the log record of its reception, and answers once all of it is durable.',
         tags: ['messages'],
         querystring: Query,
+        headers: Type.Object({ 'idempotency-key': idempotencyKey }),
         body: {
           description: 'The message as it is, streamed, with from and to in the query; or JSON.',
           content: {
@@ -54,10 +56,12 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
     },
     async (request, reply) => {
       refuseWhenNotReady(options)
+      const key = parseIdempotencyKey(request.headers['idempotency-key'])
       const message = isJson(request)
         ? messageFromJson(request.body as InjectionJson)
         : await messageFromStream(request, request.query, options)
-      const result = await storeOrDiscard(options, message)
+      const result = await storeOrDiscard(options, message, key)
+      noteReplay(reply, result)
       reply.code(201)
       return {
         result: result.result,
@@ -305,9 +309,13 @@ function envelopeOf(
   }
 }
 
-async function storeOrDiscard({ spool }: RouteOptions, message: NewMessage) {
+async function storeOrDiscard(
+  { spool }: RouteOptions,
+  message: NewMessage,
+  idempotencyKey: string | undefined,
+) {
   try {
-    return await spool.swapOut(message)
+    return await spool.swapOut(message, { idempotencyKey })
   } catch (error) {
     if ('discard' in message.body) await message.body.discard()
     throw error

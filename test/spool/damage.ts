@@ -6,6 +6,8 @@ import {
   chunkKey,
   decodeMeta,
   encodeMeta,
+  isKeptEndKey,
+  isKeptKey,
   journalStateKey,
   type MessageRecord,
   outboxKey,
@@ -20,7 +22,7 @@ export const SHARED = bytes(50_000)
 
 /**
  * A spool at `path` with two messages that share a body, another, and a fourth that is claimed and has a
- * retention of its own; then the damage. Returns the ids.
+ * retention of its own; the second under an idempotency key; then the damage. Returns the ids.
  */
 export async function damagedSpool(
   path: string,
@@ -28,7 +30,7 @@ export async function damagedSpool(
 ): Promise<string[]> {
   const spool = await temporarySpool({ path })
   const { ids } = await spool.swapOut(message(SHARED, { rcptto: ['a@b', 'c@d'] }))
-  const another = await spool.swapOut(message('another'))
+  const another = await spool.swapOut(message('another'), { idempotencyKey: 'key' })
   await spool.indexQueue()
   const rcptto = ['claimed@example.net']
   const claimed = await spool.swapOut(message('claimed', { rcptto, retention: 3600 }))
@@ -144,6 +146,36 @@ export const damages: [string, Problem['problem'][], (victim: Victim) => void][]
     'a retention of nobody',
     ['expiry-wrong'],
     ({ store }) => void store.db('expiry').put(Buffer.alloc(22, 7), Buffer.alloc(0)),
+  ],
+  [
+    'a lost end of a kept answer',
+    ['idempotency-wrong'],
+    ({ store }) => {
+      for (const key of store.db('idempotency').getKeys())
+        if (isKeptEndKey(key)) void store.db('idempotency').remove(key)
+    },
+  ],
+  [
+    'a lost answer',
+    ['idempotency-wrong'],
+    ({ store }) => {
+      for (const key of store.db('idempotency').getKeys())
+        if (isKeptKey(key)) void store.db('idempotency').remove(key)
+    },
+  ],
+  [
+    'an answer with a changed bit, and rows that are none',
+    ['idempotency-wrong'],
+    ({ store }) => {
+      for (const { key, value } of store.db('idempotency').getRange()) {
+        if (!isKeptKey(key)) continue
+        const changed = Buffer.from(value)
+        changed[20]! ^= 1
+        void store.db('idempotency').put(key, changed)
+      }
+      void store.db('idempotency').put(Buffer.from('y'), Buffer.from('x'))
+      void store.db('idempotency').put(Buffer.alloc(23, 'z'), Buffer.from('x'))
+    },
   ],
   [
     'lost lanes',

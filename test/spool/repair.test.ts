@@ -120,6 +120,7 @@ describe('repair', () => {
               'lanelog',
               'leases',
               'expiry',
+              'idempotency',
             ),
             row: fc.nat({ max: 30 }),
             how: fc.constantFrom('remove', 'cut', 'flip', 'grow', 'empty', 'copy'),
@@ -135,6 +136,7 @@ describe('repair', () => {
             const rcptto = Array.from({ length: 1 + (i % 3) }, (_, n) => `r${n}@example.org`)
             const { ids } = await spool.swapOut(
               message(body, { rcptto, ...(i % 2 ? { retention: 3600 } : {}) }),
+              i % 2 ? { idempotencyKey: `key ${i}` } : {},
             )
             for (const id of ids) contents.set(id, body)
             if (i === 5) await spool.indexQueue()
