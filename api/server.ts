@@ -2,6 +2,7 @@
  * The REST service over a message store and a journal store: plugins, routes, and nothing else. It neither listens
  * nor owns the stores; a test builds it and calls `inject`.
  */
+import type { ServerOptions } from 'node:https'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import Fastify, {
@@ -55,6 +56,8 @@ export interface ApiOptions {
   readonly backupRoot?: string | null
   /** Who may call what; left out: everybody everything. */
   readonly authenticator?: Authenticator | undefined
+  /** Speak TLS, with these; null or left out: plain HTTP. */
+  readonly tls?: ServerOptions | null
   readonly version: string
   readonly logger?: FastifyBaseLogger
 }
@@ -73,6 +76,7 @@ const MAX_HEADER_BYTES = 256 * 1024
 
 export async function buildServer(options: ApiOptions): Promise<FastifyInstance> {
   const { limits } = options
+  const http = { maxHeaderSize: MAX_HEADER_BYTES }
   const app = Fastify({
     ...(options.logger ? { loggerInstance: options.logger } : {}),
     logController: new LogController({ disableRequestLogging: true }),
@@ -81,7 +85,8 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
     requestTimeout: limits.requestTimeout,
     forceCloseConnections: 'idle',
     bodyLimit: limits.maxBufferedBody,
-    http: { maxHeaderSize: MAX_HEADER_BYTES },
+    // To routes the one server is as the other; Fastify's types make two of them.
+    ...(options.tls ? ({ https: { ...options.tls, ...http } } as object) : { http }),
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH, ignoreTrailingSlash: true },
   })
   app.setValidatorCompiler(compileValidator)

@@ -27,9 +27,9 @@ export const ConfigSchema = Type.Object(
       description: 'Data directory, made on first start.',
     }),
     listen: Type.String({
-      pattern: '^(\\[[0-9a-fA-F:.]+\\]|[^:\\s]+):\\d{1,5}$',
+      pattern: '^(unix:.+|(\\[[0-9a-fA-F:.]+\\]|[^:\\s]+):\\d{1,5})$',
       default: '127.0.0.1:8025',
-      description: 'HOST:PORT to take requests on; port 0 takes a free one.',
+      description: 'HOST:PORT to take requests on, port 0 takes a free one; or unix:PATH.',
     }),
     log: Type.Object(
       {
@@ -205,6 +205,35 @@ export const ConfigSchema = Type.Object(
           default: [],
           description: 'Tokens beside those of the file, as NAME:SCOPE+SCOPE:sha256:HEX.',
         }),
+        insecure_listen: Type.Boolean({
+          default: false,
+          description: 'Listen beyond this machine without tokens or without TLS.',
+        }),
+        socket_mode: Type.String({
+          pattern: '^0?[0-7]{3}$',
+          default: '0660',
+          description: 'Mode of a Unix socket that is listened on, octal.',
+        }),
+        tls: Type.Object(
+          {
+            cert: Type.String({
+              default: '',
+              description:
+                'Certificate of the service with its chain, a file in PEM; empty: no TLS.',
+            }),
+            key: Type.String({ default: '', description: 'Its private key, a file in PEM.' }),
+            client_ca: Type.String({
+              default: '',
+              description:
+                'Authorities, a file in PEM, whose certificates callers must have; empty: none is asked for.',
+            }),
+            min_version: Type.Enum(['TLSv1.2', 'TLSv1.3'], {
+              default: 'TLSv1.2',
+              description: 'Oldest TLS that is spoken.',
+            }),
+          },
+          strict,
+        ),
       },
       strict,
     ),

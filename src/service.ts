@@ -4,10 +4,10 @@ import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { buildServer } from '../api/index.js'
 import { JournalSet, SAFETY } from '../jlog/index.js'
 import { openSpool, SpaceWatch, type Spool } from '../spool/index.js'
-import { type Config, parseListen, retrySchedule } from './config.js'
+import { type Config, retrySchedule } from './config.js'
 import { eventJournals, eventOptions } from './event-settings.js'
+import { Gate } from './gate.js'
 import { Relay } from './relay.js'
-import { TokenSet } from './tokens.js'
 import { VERSION } from './version.js'
 
 export function spoolPath(data: string): string {
@@ -23,6 +23,7 @@ export class Service {
   readonly #journals: JournalSet
   readonly #relay: Relay
   readonly #server: FastifyInstance
+  readonly #gate: Gate
   readonly #space: SpaceWatch
   readonly #config: Config
   readonly #log: FastifyBaseLogger
@@ -37,6 +38,7 @@ export class Service {
       journals: JournalSet
       relay: Relay
       server: FastifyInstance
+      gate: Gate
       stopHeartbeat: () => void
       space: SpaceWatch
     },
@@ -47,21 +49,19 @@ export class Service {
     this.#journals = stores.journals
     this.#relay = stores.relay
     this.#server = stores.server
+    this.#gate = stores.gate
     this.#space = stores.space
     this.#stopHeartbeat = stores.stopHeartbeat
   }
 
   /**
    * Opens the stores and takes requests.
-   * @throws SpoolError SPOOL_ERR_OWNED when another process has the spool; whatever opening or listening meets
+   * @throws ConfigError; SpoolError SPOOL_ERR_OWNED when another process has the spool; whatever opening or listening meets
    */
   static async start(config: Config, log: FastifyBaseLogger): Promise<Service> {
     const fileMode = Number.parseInt(config.spool.file_mode, 8)
-    const tokens = await TokenSet.open({
-      file: config.security.token_file,
-      lines: config.security.tokens,
-    })
-    // First, because it makes this process the owner of the data directory.
+    const gate = await Gate.open(config, log)
+    // First of the stores, because it makes this process the owner of the data directory.
     const spool = await openSpool({
       path: spoolPath(config.data),
       mode: fileMode,
@@ -109,10 +109,12 @@ export class Service {
         },
         notReady: () => service.#notReady(),
         backupRoot: config.spool.backup_root || null,
-        authenticator: tokens ?? undefined,
+        authenticator: gate.tokens ?? undefined,
+        tls: gate.tls,
         version: VERSION,
         logger: log,
       })
+      undo.push(() => gate.close())
       undo.push(() => server.close())
       const space = new SpaceWatch(spoolPath(config.data), {
         low: config.spool.min_free,
@@ -127,13 +129,11 @@ export class Service {
         journals,
         relay,
         server,
+        gate,
         space,
         stopHeartbeat,
       })
-      const address = await server.listen({
-        ...parseListen(config.listen),
-        listenTextResolver: (at) => `listening at ${at}`,
-      })
+      const address = await gate.listen(server)
       log.info({ address, data: config.data, pid: process.pid, version: VERSION }, 'ready')
       return service
     } catch (error) {
@@ -153,7 +153,12 @@ export class Service {
 
   /** Cuts the connections that are left, so that `stop` need not wait for them; nothing unacknowledged is lost by it. */
   hurry(): void {
-    this.#server.server.closeAllConnections()
+    this.#gate.hurry()
+  }
+
+  /** Reads tokens and certificate again; what is wrong with them is logged, and the old ones stay. */
+  async reload(): Promise<void> {
+    await this.#gate.reload()
   }
 
   async #stop(): Promise<void> {
@@ -162,6 +167,7 @@ export class Service {
     this.#stopHeartbeat()
     await this.#server.close()
     clearTimeout(grace)
+    await this.#gate.close()
     await this.#space.stop()
     await this.#relay.stop()
     await this.#spool.close()

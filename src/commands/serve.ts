@@ -1,4 +1,5 @@
 /** `bobbin serve`: the service in the foreground, until SIGTERM or SIGINT. */
+import { isatty } from 'node:tty'
 import type { Command } from 'commander'
 import { type Logger, pino } from 'pino'
 import { type Config, loadConfig } from '../config.js'
@@ -8,13 +9,14 @@ interface Options {
   config?: string
   data?: string
   listen?: string
+  insecureListen?: true
 }
 
 export function addServe(program: Command): void {
   program
     .command('serve')
     .description(
-      'run the service until SIGTERM or SIGINT; a second signal cuts the connections that are left',
+      'run the service until SIGTERM or SIGINT; a second signal cuts the connections that are left; SIGHUP reads tokens and certificate again',
     )
     .option(
       '--config <file>',
@@ -23,15 +25,31 @@ export function addServe(program: Command): void {
     )
     .option('--data <dir>', 'data directory, made on first start (default: ./data)')
     .option(
-      '--listen <host:port>',
-      'where to take requests; port 0 takes a free one (default: 127.0.0.1:8025)',
+      '--listen <address>',
+      'where to take requests: HOST:PORT, port 0 takes a free one, or unix:PATH (default: 127.0.0.1:8025)',
     )
-    .action(async ({ config: file, data, listen }: Options) => {
-      const config = loadConfig({ file, flags: { data, listen } })
-      const log = pino({ level: config.log.level }, pino.destination({ dest: 1, sync: true }))
+    .option(
+      '--insecure-listen',
+      'take requests from other machines without tokens or without TLS: whoever reaches the service, or is on the way, can read and remove mail',
+    )
+    .action(async ({ config: file, data, listen, insecureListen }: Options) => {
+      const flags = { data, listen, 'security.insecure_listen': insecureListen && 'true' }
+      const config = loadConfig({ file, flags })
+      const log = pino({ level: config.log.level }, logDestination())
       await serve(config, log)
     })
 }
+
+const LOG_WAITING_BYTES = 1024 * 1024
+
+/** Standard output. A log that cannot be written does not end the service; what fits is written when it can be. */
+function logDestination(): ReturnType<typeof pino.destination> {
+  const destination = pino.destination({ dest: 1, sync: true, maxLength: LOG_WAITING_BYTES })
+  destination.on('error', () => undefined)
+  return destination
+}
+
+const terminals = () => [0, 1, 2].filter((fd) => isatty(fd)).length
 
 async function serve(config: Config, log: Logger): Promise<void> {
   let signals = 0
@@ -49,9 +67,18 @@ async function serve(config: Config, log: Logger): Promise<void> {
       process.exitCode = 1
     })
   }
+  const terminalsAtStart = terminals()
+  const onHangUp = () => {
+    // The terminal that it was started in has been closed: that ends it, as it ends what has no handler.
+    if (terminalsAtStart > 0 && terminals() === 0) return onSignal('SIGHUP')
+    log.info({ signal: 'SIGHUP' }, 'signal received')
+    // A service that could not start says so elsewhere.
+    starting?.then((service) => service.reload()).catch(() => undefined)
+  }
   // Before it takes requests, so that no signal finds it without a handler.
   process.on('SIGTERM', onSignal)
   process.on('SIGINT', onSignal)
+  process.on('SIGHUP', onHangUp)
   starting = Service.start(config, log)
   await starting
 }
