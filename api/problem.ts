@@ -134,6 +134,7 @@ function problem(
   detail: string,
   error?: Partial<FastifyError> & { retryAfter?: number },
 ): Problem {
+  request.server.countProblem?.(code)
   if (!request.raw.complete) discardRest(request.raw)
   if (status === 503 || status === 429)
     reply.header('retry-after', error?.retryAfter ?? RETRY_AFTER_SECONDS)

@@ -11,9 +11,11 @@ import Fastify, {
   type FastifyPluginAsync,
   LogController,
 } from 'fastify'
+import { Registry } from 'prom-client'
 import { Jobs } from '../spool/index.js'
 import { type Authenticator, auth, SECURITY_SCHEMES } from './plugins/auth.js'
 import { type BodyParserOptions, bodyParsers } from './plugins/body-parsers.js'
+import { type ApiMetrics, metrics } from './plugins/metrics.js'
 import { handleClientError, handleError, handleNotFound, Problem } from './problem.js'
 import { claimRoutes } from './routes/claims.js'
 import { contextRoutes } from './routes/context.js'
@@ -59,6 +61,8 @@ export interface ApiOptions {
   /** Speak TLS, with these; null or left out: plain HTTP. */
   readonly tls?: ServerOptions | null
   readonly version: string
+  /** Where requests are counted and what /metrics prints; a registry of its own when left out. */
+  readonly metrics?: ApiMetrics
   readonly logger?: FastifyBaseLogger
 }
 
@@ -111,6 +115,7 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
       buildLocalReference: (json, _base, _fragment, i) => String(json.$id ?? `Schema${i}`),
     },
   })
+  await app.register(metrics, options.metrics ?? { registry: new Registry() })
   await app.register(swaggerUi, { routePrefix: '/docs' })
   await app.register(bodyParsers, limits)
 

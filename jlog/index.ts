@@ -46,6 +46,7 @@ export {
 export { type JournalListing, listJournal } from './journal-directory.js'
 export { firstId, lastId, lastStorageLog } from './journal-end.js'
 export { type Appended, JournalSet, type JournalSetOptions } from './journal-set.js'
+export { type JournalSummary, JournalWatch, type WatchedSubscriber } from './journal-watch.js'
 export { LineSplitter } from './line-splitter.js'
 export { type FollowOptions, follow } from './live-reader.js'
 export { compareLogIds, formatLogId, type LogId, parseLogId } from './log-id.js'
@@ -82,4 +83,10 @@ export {
   setCheckpoint,
   type Whence,
 } from './subscribers.js'
-export { type AppendedBatch, JournalWriter, openWriter, type WriterOptions } from './writer.js'
+export {
+  type AppendedBatch,
+  JournalWriter,
+  openWriter,
+  type WriterObserver,
+  type WriterOptions,
+} from './writer.js'

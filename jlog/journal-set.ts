@@ -10,7 +10,7 @@ import { type CreateOptions, createJournal } from './create.js'
 import { JlogError } from './errors.js'
 import { syncDirectory } from './file.js'
 import type { LogId } from './log-id.js'
-import { type AppendRecord, type JournalWriter, openWriter } from './writer.js'
+import { type AppendRecord, type JournalWriter, openWriter, type WriterObserver } from './writer.js'
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
 const DELETED_PREFIX = '.deleted-'
@@ -20,6 +20,8 @@ export interface JournalSetOptions {
   readonly fileMode?: number
   /** Writers held open at once; the longest unused is closed for a new one. */
   readonly maxOpenWriters?: number
+  /** Asked when a writer is opened: who is told of what it does. */
+  readonly observe?: (journal: string) => WriterObserver
 }
 
 export interface Appended {
@@ -37,6 +39,7 @@ export class JournalSet {
   readonly root: string
   readonly #fileMode: number
   readonly #maxOpenWriters: number
+  readonly #observe: JournalSetOptions['observe']
   /** In order of last use. */
   readonly #writers = new Map<string, OpenWriter>()
   #closed = false
@@ -45,6 +48,7 @@ export class JournalSet {
     this.root = root
     this.#fileMode = options.fileMode ?? 0o640
     this.#maxOpenWriters = options.maxOpenWriters ?? 64
+    this.#observe = options.observe
   }
 
   /** Opens the directory, making it where it is not there. */
@@ -168,7 +172,9 @@ export class JournalSet {
     this.#throwIfClosed()
     const raced = this.#writers.get(name)
     if (raced !== undefined) return this.#touch(name, raced)
-    const opening: OpenWriter = { writer: openWriter(path, { direct: false }), users: 1 }
+    const observer = this.#observe?.(name)
+    const options = { direct: false, ...(observer && { observer }) }
+    const opening: OpenWriter = { writer: openWriter(path, options), users: 1 }
     this.#writers.set(name, opening)
     opening.writer.catch(() => {
       if (this.#writers.get(name) === opening) this.#writers.delete(name)

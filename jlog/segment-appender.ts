@@ -18,6 +18,7 @@ import { MetastoreFile } from './metastore.js'
 import { Retirement } from './retirement.js'
 import { findSegmentEnd } from './segment-end.js'
 import { isChecksumFile, SegmentSums } from './segment-sums.js'
+import type { WriterObserver } from './writer-options.js'
 
 export const LAST_SEGMENT = 0xffffffff
 export interface AppenderOptions extends LockOptions {
@@ -27,6 +28,7 @@ export interface AppenderOptions extends LockOptions {
   readonly fileMode?: number
   /** See `WriterOptions`. Default true. */
   readonly direct?: boolean
+  readonly observer?: WriterObserver | undefined
 }
 
 /** A place in the journal: after record `marker` of segment `log`, at byte `offset`. */
@@ -42,6 +44,7 @@ export class SegmentAppender {
   readonly fileMode: number
   readonly #checksums: boolean
   readonly #lockOptions: LockOptions
+  readonly #observer: WriterObserver | undefined
   readonly #retirement = new Retirement()
   readonly #manners = new LockManners()
   readonly #direct: DirectWrites
@@ -75,6 +78,7 @@ export class SegmentAppender {
     this.fileMode = options.fileMode ?? 0o640
     this.#checksums = options.checksums ?? false
     this.#direct = new DirectWrites(options.direct ?? true)
+    this.#observer = options.observer
     this.#lockOptions = options.timeout === undefined ? {} : { timeout: options.timeout }
   }
 
@@ -213,6 +217,7 @@ export class SegmentAppender {
     if (this.#sums !== null) await this.#sums.note(buffers, this.#end)
     this.#end += bytes
     this.#count += records
+    this.#observer?.appended(records, bytes)
   }
 
   #writeNow(file: JournalFile, buffers: readonly Uint8Array[]): void {
@@ -302,8 +307,10 @@ export class SegmentAppender {
     this.#throwSyncFailure()
     if (!this.#dirty && !foreign) return
     this.#dirty = false
+    const start = performance.now()
     try {
       await this.#file!.sync()
+      this.#observer?.synced(performance.now() - start)
     } catch (error) {
       this.#syncFailure ??= error
       throw error

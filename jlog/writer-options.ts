@@ -1,6 +1,14 @@
 /** What a writer can be told when it is opened, and what it answers to a batch. */
 import type { LogId } from './log-id.js'
 
+/** Told of what a writer does, at once: it must be cheap, and must not throw. */
+export interface WriterObserver {
+  /** Records went to the segment. `bytes` as they stand on disk. */
+  appended(records: number, bytes: number): void
+  /** A sync of the segment came back well after so many milliseconds. */
+  synced(milliseconds: number): void
+}
+
 export interface WriterOptions {
   /** Mode of new files, less the umask. Default: the metastore's. */
   readonly fileMode?: number
@@ -18,6 +26,7 @@ export interface WriterOptions {
   readonly direct?: boolean
   /** Milliseconds that an append waits for another process to free the segment. Default 30 s. */
   readonly lockTimeout?: number
+  readonly observer?: WriterObserver
 }
 
 export interface AppendedBatch {

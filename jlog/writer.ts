@@ -14,7 +14,7 @@ import { PreCommitStage } from './pre-commit-stage.js'
 import { type AppendRecord, assertTime, RecordEncoder, type RecordTime } from './record-encoder.js'
 
 export type { AppendRecord, RecordTime, TimedRecord } from './record-encoder.js'
-export type { AppendedBatch, WriterOptions } from './writer-options.js'
+export type { AppendedBatch, WriterObserver, WriterOptions } from './writer-options.js'
 
 import { SegmentAppender } from './segment-appender.js'
 import type { AppendedBatch, WriterOptions } from './writer-options.js'
@@ -66,12 +66,13 @@ export class JournalWriter {
 
   /** See `openWriter`. */
   static async open(dir: string, options: WriterOptions): Promise<JournalWriter> {
-    const { fileMode, lockTimeout, checksums, direct } = options
+    const { fileMode, lockTimeout, checksums, direct, observer } = options
     const appender = await SegmentAppender.open(dir, {
       ...(fileMode === undefined ? {} : { fileMode }),
       ...(checksums === undefined ? {} : { checksums }),
       ...(direct === undefined ? {} : { direct }),
       ...(lockTimeout === undefined ? {} : { timeout: lockTimeout }),
+      observer,
     })
     try {
       const encoder = new RecordEncoder(appender.hdrMagic)

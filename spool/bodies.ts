@@ -5,6 +5,7 @@
  * deleted gets the same row, so what a crash leaves behind is found at the next open without a scan.
  */
 import { createHash, hash } from 'node:crypto'
+import type { ReadActivity } from './activity.js'
 import { abortable, Intake } from './body-intake.js'
 import { LargeRead, SmallRead } from './body-read.js'
 import { packChunk, packChunkApart, unpackChunk } from './chunk-codec.js'
@@ -81,6 +82,8 @@ export class Bodies {
   readonly #options: BodiesOptions
   /** Large bodies being read, by id, with their number of readers. */
   readonly #held = new Map<string, number>()
+  #reads = 0
+  #bytesRead = 0
   /** Bodies to delete once their readers have let go. */
   readonly #doomed = new Map<string, Buffer>()
   readonly #removals = new Set<Promise<void>>()
@@ -203,6 +206,7 @@ export class Bodies {
     { start, end }: ByteRange,
     onCorrupt: (error: unknown) => void = () => undefined,
   ): SwappedBody {
+    this.#reads++
     if (end - start <= this.#readAtOnce) {
       return new SmallRead(ref, start, end, this.#told(ref, onCorrupt)(start, end))
     }
@@ -219,6 +223,10 @@ export class Bodies {
     const key = keyOf(ref.body)
     this.#held.set(key, (this.#held.get(key) ?? 0) + 1)
     return new LargeRead(ref, start, end, slice, () => this.#letGo(key))
+  }
+
+  get activity(): ReadActivity {
+    return { reads: this.#reads, bytesRead: this.#bytesRead }
   }
 
   /**
@@ -301,6 +309,7 @@ export class Bodies {
 
   #slice({ body, size }: BodyRef, start: number, end: number): Buffer {
     if (start >= end) return EMPTY
+    this.#bytesRead += end - start
     const chunks = this.#store.db('chunks')
     const first = Math.floor(start / CHUNK_BYTES)
     const last = Math.floor((end - 1) / CHUNK_BYTES)

@@ -43,6 +43,7 @@ export function release(tx: Transaction, bodies: Bodies, ref: BodyRef): () => vo
   if (refs > 1) return () => undefined
   tx.add('bodies', -1)
   tx.add('bytes', -ref.size)
+  tx.add('bytesRemoved', ref.size)
   return bodies.drop(tx, ref)
 }
 

@@ -16,15 +16,17 @@ import {
 import { formatId, ID_BYTES } from './message-id.js'
 import type { Snapshot } from './snapshot.js'
 
-/** Each message against its row in the index. Returns how many there are, and how many are scheduled. */
+/** Each message against its row in the index. Returns how many there are, and of which kind. */
 export async function checkMessages(
   snapshot: Snapshot,
   users: BodyUsers,
   findings: Findings,
   pace: Pace,
-): Promise<{ messages: number; scheduled: number }> {
+): Promise<{ messages: number; scheduled: number; deferred: number; leased: number }> {
   let messages = 0
   let scheduled = 0
+  let deferred = 0
+  let leased = 0
   for (const { key, value } of snapshot.range('messages')) {
     await pace.step()
     messages++
@@ -45,6 +47,8 @@ export async function checkMessages(
       continue
     }
     if (record.nextAttempt !== null) scheduled++
+    if (record.state === 'deferred') deferred++
+    else if (record.state === 'leased') leased++
     checkMessageIndexes(snapshot, key, record, findings)
     const row = queueRow(key, record)
     const stored = snapshot.get('queue', row.key)
@@ -52,7 +56,7 @@ export async function checkMessages(
     const problem = stored === undefined ? 'message-without-queue' : 'queue-wrong'
     findings.add({ problem, what: formatId(key), db: 'messages', key })
   }
-  return { messages, scheduled }
+  return { messages, scheduled, deferred, leased }
 }
 
 /** A further pass, for bodies alone. */

@@ -63,7 +63,7 @@ export async function checkStore(
   try {
     checkState(snapshot, findings)
     pace.begin('messages', store.count('messages'))
-    const { messages, scheduled } = await checkMessages(snapshot, users, findings, pace)
+    const { messages, ...kinds } = await checkMessages(snapshot, users, findings, pace)
     pace.begin('queue', store.count('queue'))
     await checkQueue(snapshot, findings, pace)
     pace.begin('indexes', null)
@@ -89,7 +89,7 @@ export async function checkStore(
     pace.begin('outbox', store.count('outbox'))
     const outbox = await checkOutbox(snapshot, findings, pace)
     const { bodies, bytes, staged } = sums
-    checkCounters(snapshot, { bodies, bytes, scheduled, ...outbox }, findings)
+    checkCounters(snapshot, { bodies, bytes, ...kinds, ...outbox }, findings)
     const { found, counts, problems } = findings
     return { messages, bodies, bytes, staged, found, counts, problems }
   } finally {

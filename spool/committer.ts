@@ -9,7 +9,9 @@
  * sync) the committer takes no more writes.
  */
 import { statfsSync } from 'node:fs'
+import { type Activity, NO_ACTIVITY, type SpoolObserver, type Waiting } from './activity.js'
 import { SpoolError } from './errors.js'
+import type { EventType } from './event-types.js'
 import { CHUNK_BYTES, type Counters } from './layout.js'
 import type { DatabaseName, Store } from './store.js'
 
@@ -29,7 +31,9 @@ const START_WEIGHT = 512 * 1024
 const OPERATION_WEIGHT = 1024
 const MAX_GROUP_WEIGHT = 8 * 1024 * 1024
 
-type CounterName = keyof Counters
+/** The spool's sums, which are written with each commit, and those that are not. */
+export type AllCounters = Counters & Activity
+type CounterName = keyof AllCounters
 
 interface Write {
   readonly db: DatabaseName
@@ -53,16 +57,18 @@ export interface LoggedRecord {
 export class Transaction {
   readonly writes: Write[] = []
   readonly records: LoggedRecord[] = []
+  /** What happened to messages, whether or not it is logged. */
+  readonly events: EventType[] = []
   readonly #store: Store
   readonly #overlay = new Map<string, Buffer | null>()
   #counters: Record<CounterName, number>
 
-  constructor(store: Store, counters: Counters) {
+  constructor(store: Store, counters: AllCounters) {
     this.#store = store
     this.#counters = { ...counters }
   }
 
-  get counters(): Counters {
+  get counters(): AllCounters {
     return this.#counters
   }
 
@@ -102,6 +108,7 @@ export class Transaction {
   run<T>(operation: (tx: Transaction) => T): T {
     const writes = this.writes.length
     const records = this.records.length
+    const events = this.events.length
     const counters = this.#counters
     this.#counters = { ...counters }
     try {
@@ -109,6 +116,7 @@ export class Transaction {
     } catch (error) {
       while (this.writes.length > writes) this.#undo(this.writes.pop() as Write)
       this.records.length = records
+      this.events.length = events
       this.#counters = counters
       throw error
     }
@@ -136,6 +144,8 @@ export type Operation<T> = (tx: Transaction) => T
 interface Queued {
   run(tx: Transaction): void
   readonly weight: number
+  /** When it was submitted. */
+  readonly since: number
   settle(): void
   fail(error: SpoolError): void
 }
@@ -149,23 +159,36 @@ export interface CommitterHooks {
 export class Committer {
   readonly #store: Store
   readonly #hooks: CommitterHooks
-  #counters: Counters
+  readonly #observer: SpoolObserver | undefined
+  #counters: AllCounters
   #queue: Queued[] = []
   #queuedWeight = 0
   #underWay = false
+  /** Of the group under way: its weight, and when its first was submitted. */
+  #weight = 0
+  #since = 0
   #scheduled = false
   #refusal: SpoolError | null = null
   #idle: (() => void)[] = []
 
-  constructor(store: Store, counters: Counters, hooks: CommitterHooks) {
+  constructor(store: Store, counters: Counters, hooks: CommitterHooks, observer?: SpoolObserver) {
     this.#store = store
-    this.#counters = counters
+    this.#counters = { ...counters, ...NO_ACTIVITY }
+    this.#observer = observer
     this.#hooks = hooks
   }
 
   /** As of the last commit. */
-  get counters(): Counters {
+  get counters(): AllCounters {
     return this.#counters
+  }
+
+  get waiting(): Waiting {
+    const since = this.#underWay ? this.#since : (this.#queue[0]?.since ?? null)
+    return {
+      bytes: this.#queuedWeight + (this.#underWay ? this.#weight : 0),
+      milliseconds: since === null ? 0 : performance.now() - since,
+    }
   }
 
   /** Why no writes are taken; null when they are. */
@@ -190,6 +213,7 @@ export class Committer {
           }
         },
         weight: weight + OPERATION_WEIGHT,
+        since: performance.now(),
         settle: () => (threw ? reject(thrown) : resolve(result)),
         fail: (error) => reject(threw ? thrown : error),
       })
@@ -234,13 +258,17 @@ export class Committer {
       this.#signalIdle()
       return
     }
+    const queuedWeight = this.#queuedWeight
     const group = this.#take()
+    this.#weight = queuedWeight - this.#queuedWeight
+    this.#since = (group[0] as Queued).since
     const tx = new Transaction(this.#store, this.#counters)
     for (const queued of group) queued.run(tx)
     if (tx.writes.length > 0 || tx.records.length > 0) this.#hooks.beforeCommit(tx)
     this.#underWay = true
+    const start = performance.now()
     this.#commit(tx).then(
-      () => this.#succeeded(group, tx),
+      () => this.#succeeded(group, tx, performance.now() - start),
       (cause: unknown) => this.#failed(group, cause),
     )
   }
@@ -278,9 +306,12 @@ export class Committer {
     return this.#queue.splice(0, n)
   }
 
-  #succeeded(group: Queued[], tx: Transaction): void {
+  #succeeded(group: Queued[], tx: Transaction, milliseconds: number): void {
     this.#underWay = false
     this.#counters = tx.counters
+    if (this.#observer !== undefined && tx.writes.length > 0) {
+      this.#observer.committed({ milliseconds, operations: group.length, events: tx.events })
+    }
     this.#hooks.afterCommit(tx)
     // The disk first: while it works, this thread answers those it has finished with.
     this.#next()
@@ -291,6 +322,7 @@ export class Committer {
     this.#underWay = false
     const weight = group.reduce((sum, queued) => sum + queued.weight, 0)
     const error = describeFailure(cause, this.#store.path, weight)
+    this.#observer?.commitFailed(error.code)
     if (error.code !== 'SPOOL_ERR_FULL') {
       const refusal = new SpoolError(
         'SPOOL_ERR_READ_ONLY',

@@ -46,6 +46,7 @@ export class Contents {
         const body = bodies.take(tx, staged, ids.next())
         tx.add('bodies', 1)
         tx.add('bytes', staged.size)
+        tx.add('bytesStored', staged.size)
         return { size: staged.size, body, sha256: staged.digest }
       })
     } catch (error) {

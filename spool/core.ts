@@ -73,16 +73,17 @@ export class Core {
     }
     this.outbox = new OutboxStore(store, () => this.committer)
     this.metas = new MetaWrites(() => this.committer, this.hooks)
-    this.committer = new Committer(store, counters, {
-      beforeCommit: (tx) => this.#beforeCommit(tx),
-      afterCommit: ({ writes }) => {
+    const hooks = {
+      beforeCommit: (tx: Transaction) => this.#beforeCommit(tx),
+      afterCommit: ({ writes }: Transaction) => {
         this.hooks.committed(writes)
         this.outbox.committed()
         this.metas.committed()
         this.bodies.committed()
         this.delivery.committed()
       },
-    })
+    }
+    this.committer = new Committer(store, counters, hooks, options.observer)
     this.bodies = new Bodies(store, this.committer, this.ids, {
       largeMessageThreshold: options.largeMessageThreshold ?? DEFAULT_LARGE_THRESHOLD,
       maxMessageSize: options.maxMessageSize ?? Number.POSITIVE_INFINITY,

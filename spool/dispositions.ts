@@ -147,6 +147,7 @@ export class Dispositions {
 
   /** Within the transaction: puts the event's record into the outbox. */
   record(tx: Transaction, event: LogEvent): void {
+    tx.events.push(event.type)
     const { events } = this.#parts
     const journal = events?.journalOf(event.type) ?? null
     if (events === undefined || journal === null) return

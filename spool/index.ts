@@ -1,5 +1,13 @@
 /** The spool: a durable message store on LMDB, with an outbox of log records beside each change. */
 
+export type {
+  Activity,
+  Commit,
+  Due,
+  ReadActivity,
+  SpoolObserver,
+  Waiting,
+} from './activity.js'
 export { type BackupReport, compactSpool } from './backup.js'
 export {
   type CheckOptions,
@@ -57,7 +65,14 @@ export {
 export type { DefectName, MimeDefect, MimePart, MimeStructure } from './mime.js'
 export { midToSpoolName, spoolNameToMid, threadId } from './names.js'
 export { COMPRESSIONS, type Compression, type SpoolOptions, type SpoolStats } from './options.js'
-export type { Outbox, OutboxBatch, OutboxLimits, OutboxRecord, OutboxSize } from './outbox.js'
+export type {
+  Outbox,
+  OutboxBacklog,
+  OutboxBatch,
+  OutboxLimits,
+  OutboxRecord,
+  OutboxSize,
+} from './outbox.js'
 export type { ContentStructure } from './parts.js'
 export {
   QUARANTINE_KINDS,

@@ -34,15 +34,21 @@ export interface Counters {
   readonly bytes: number
   /** Messages that have a next attempt. */
   readonly scheduled: number
+  /** Messages of that state; the others are queued. */
+  readonly deferred: number
+  readonly leased: number
   /** Records that are not done. */
   readonly outboxRecords: number
   readonly outboxBytes: number
 }
 
+/** States that have a counter of their own. */
+export const COUNTED_STATES = ['deferred', 'leased'] as const
+
 /** With the last id given out, so that a clock that steps back over a restart gives none twice. */
 export function encodeCounters(counters: Counters, lastId: Buffer): Buffer {
-  const { bodies, bytes, scheduled, outboxRecords, outboxBytes } = counters
-  return pack([bodies, bytes, scheduled, outboxRecords, outboxBytes, lastId])
+  const { bodies, bytes, scheduled, outboxRecords, outboxBytes, deferred, leased } = counters
+  return pack([bodies, bytes, scheduled, outboxRecords, outboxBytes, lastId, deferred, leased])
 }
 
 export function decodeCounters(row: Buffer | undefined): {
@@ -59,6 +65,8 @@ export function decodeCounters(row: Buffer | undefined): {
       scheduled: count(2),
       outboxRecords: count(3),
       outboxBytes: count(4),
+      deferred: count(6),
+      leased: count(7),
     },
     lastId: lastId instanceof Uint8Array && lastId.length === ID_BYTES ? lastId : undefined,
   }

@@ -5,6 +5,7 @@
  * message stands where its lease ends: then it is due again by itself. Claims are answered in the order
  * in which they come, and none takes more than its limit.
  */
+import type { Due } from './activity.js'
 import type { Bodies } from './bodies.js'
 import type { Clock } from './clock.js'
 import type { Committer, Transaction } from './committer.js'
@@ -226,6 +227,21 @@ export class Leases {
       this.#looked.set(tx, looked)
     }
     return looked
+  }
+
+  /** Messages that are due, counted up to `limit`. */
+  due(limit: number): Due {
+    const range = {
+      start: queueKey(0, FIRST_ID),
+      end: queueKey(this.#parts.clock.now() + 1, FIRST_ID),
+    }
+    const queue = this.#parts.store.db('queue')
+    const [first] = queue.getKeys({ ...range, limit: 1 })
+    if (first === undefined) return { count: 0, oldest: null }
+    // Counting heeds no limit, so it is not begun where it would go beyond.
+    const isMore = [...queue.getKeys({ ...range, offset: limit, limit: 1 })].length > 0
+    const count = isMore ? limit : queue.getKeysCount(range)
+    return { count, oldest: splitQueueKey(Buffer.from(first)).due }
   }
 
   *#due(now: number, after: Buffer | undefined): Generator<Buffer, void, void> {

@@ -5,7 +5,15 @@
  */
 import type { Committer, Transaction } from './committer.js'
 import type { Hooks } from './hooks.js'
-import { decodeMeta, encodeMeta, type MessageRecord, pairs, queueRow, unpairs } from './layout.js'
+import {
+  COUNTED_STATES,
+  decodeMeta,
+  encodeMeta,
+  type MessageRecord,
+  pairs,
+  queueRow,
+  unpairs,
+} from './layout.js'
 import { type CheckedPatch, CONTEXT_LIMITS, type ContextLimits, checkContext } from './validate.js'
 
 const SYNC_DELAY_MS = 500
@@ -86,6 +94,11 @@ export class MetaWrites {
       tx.put('queue', to.key, to.value)
     }
     tx.add('scheduled', Number(next.nextAttempt !== null) - Number(stored.nextAttempt !== null))
+    if (next.state !== stored.state) {
+      for (const state of COUNTED_STATES) {
+        tx.add(state, Number(next.state === state) - Number(stored.state === state))
+      }
+    }
   }
 
   /** Takes an unforced write, unless the embedding program refuses it: then throws. */

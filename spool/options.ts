@@ -1,4 +1,5 @@
 /** What a spool is opened with, and what it says of itself. */
+import type { SpoolObserver } from './activity.js'
 import type { DeliveryOptions } from './delivery.js'
 import { invalid } from './errors.js'
 import type { EventOptions } from './events.js'
@@ -43,6 +44,8 @@ export interface SpoolOptions extends DeliveryOptions {
   idempotency?: IdempotencyOptions | undefined
   /** No events are logged when not given. */
   events?: EventOptions | undefined
+  /** Told of each commit. */
+  observer?: SpoolObserver | undefined
 }
 
 export interface SpoolStats {
@@ -55,6 +58,11 @@ export interface SpoolStats {
   due: number
   /** Idempotency keys that are kept. */
   idempotencyKeys: number
+  /** Messages that have failed an attempt and wait for the next. */
+  deferred: number
+  leased: number
+  /** Claims that hold messages. */
+  claims: number
   /** Why the spool takes no writes; null when it does. */
   readOnly: string | null
 }

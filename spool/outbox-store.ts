@@ -15,7 +15,14 @@ import {
   STATE_JOURNAL_PREFIX,
   splitOutboxKey,
 } from './layout.js'
-import type { Outbox, OutboxBatch, OutboxLimits, OutboxRecord, OutboxSize } from './outbox.js'
+import type {
+  Outbox,
+  OutboxBacklog,
+  OutboxBatch,
+  OutboxLimits,
+  OutboxRecord,
+  OutboxSize,
+} from './outbox.js'
 import type { Store } from './store.js'
 import { checkJournal } from './validate.js'
 
@@ -86,15 +93,20 @@ export class OutboxStore implements Outbox {
 
   size(): OutboxSize {
     const { outboxRecords, outboxBytes } = this.#committer().counters
-    let oldest: number | null = null
-    for (const [name, { nextSeq, doneUpTo }] of this.#journals) {
-      if (nextSeq - 1 <= doneUpTo) continue
-      const [first] = this.pending(name, { maxRecords: 1, maxBytes: 1 })
-      if (first === undefined) continue
-      const time = first.sec * 1000 + Math.floor(first.usec / 1000)
-      if (oldest === null || time < oldest) oldest = time
-    }
+    const times = this.backlog().flatMap(({ oldest }) => oldest ?? [])
+    const oldest = times.length === 0 ? null : Math.min(...times)
     return { records: outboxRecords, bytes: outboxBytes, oldest }
+  }
+
+  backlog(): OutboxBacklog[] {
+    const all: OutboxBacklog[] = []
+    for (const [journal, { nextSeq, doneUpTo }] of this.#journals) {
+      const records = nextSeq - 1 - doneUpTo
+      const [first] = records > 0 ? this.pending(journal, { maxRecords: 1, maxBytes: 1 }) : []
+      const oldest = first === undefined ? null : first.sec * 1000 + Math.floor(first.usec / 1000)
+      all.push({ journal, records, oldest })
+    }
+    return all
   }
 
   /** Puts the transaction's records into rows. */

@@ -41,6 +41,14 @@ export interface OutboxSize {
   oldest: number | null
 }
 
+/** One journal's part of what waits. */
+export interface OutboxBacklog {
+  readonly journal: string
+  readonly records: number
+  /** When the oldest was stored, milliseconds since the epoch; null when there is none. */
+  readonly oldest: number | null
+}
+
 export interface Outbox {
   /** Journals with waiting records or a noted batch. */
   journals(): string[]
@@ -54,4 +62,6 @@ export interface Outbox {
   /** Called after each commit that added records. Returns what ends it. */
   onRecords(listener: (journal: string) => void): () => void
   size(): OutboxSize
+  /** What waits, journal by journal: each that records were ever stored for. */
+  backlog(): OutboxBacklog[]
 }

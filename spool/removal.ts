@@ -2,7 +2,7 @@
 import type { Bodies } from './bodies.js'
 import { release } from './body-refs.js'
 import type { Transaction } from './committer.js'
-import { type MessageRecord, queueRow } from './layout.js'
+import { COUNTED_STATES, type MessageRecord, queueRow } from './layout.js'
 
 /**
  * `stored`: the record as the transaction has it. The body goes with its last message. Returns what is to
@@ -17,5 +17,7 @@ export function removeMessage(
   tx.remove('messages', key)
   tx.remove('queue', queueRow(key, stored).key)
   if (stored.nextAttempt !== null) tx.add('scheduled', -1)
+  for (const state of COUNTED_STATES) if (stored.state === state) tx.add(state, -1)
+  tx.add('messagesRemoved', 1)
   return release(tx, bodies, stored)
 }

@@ -51,6 +51,11 @@ export class SpaceWatch {
     return `${this.#space.available} bytes are free on the disk of the spool: below ${low}, and not yet ${high} again`
   }
 
+  /** As it was last looked at. */
+  get space(): SpoolSpace | undefined {
+    return this.#space
+  }
+
   /** Looks once, then from time to time. */
   async start(): Promise<void> {
     await this.look()

@@ -1,4 +1,5 @@
 /** The spool's face: messages in, messages out, each acknowledged only once a power cut could not take it. */
+import type { Activity, Due, ReadActivity, Waiting } from './activity.js'
 import { Changes } from './changes.js'
 import { ContextDictionary, type DictionaryName } from './context.js'
 import { Core } from './core.js'
@@ -299,8 +300,30 @@ export class Spool {
       },
       due: counters.scheduled,
       idempotencyKeys: this.#core.idempotency.size,
+      deferred: counters.deferred,
+      leased: counters.leased,
+      // Of each claim there are two rows.
+      claims: Math.ceil(this.#core.store.count('leases') / 2),
       readOnly: this.readOnly,
     }
+  }
+
+  /** Sums since the spool was opened; no I/O. */
+  get activity(): Activity & ReadActivity {
+    const { committer, bodies } = this.#core
+    const { messagesStored, messagesRemoved, bytesStored, bytesRemoved } = committer.counters
+    return { messagesStored, messagesRemoved, bytesStored, bytesRemoved, ...bodies.activity }
+  }
+
+  /** What waits to be on the disk; no I/O. */
+  get waiting(): Waiting {
+    return this.#core.committer.waiting
+  }
+
+  /** Messages that could be claimed now. Looks at no more than `limit` rows of the index. */
+  due(limit: number): Due {
+    this.#core.assertOpen()
+    return this.#core.delivery.leases.due(limit)
   }
 
   /** Check, repair, quarantine, backup. */

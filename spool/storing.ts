@@ -79,6 +79,7 @@ export class Storing {
       if (refs > 1) tx.putNew('refs', id, refCount(refs))
       tx.add('bodies', 1)
       tx.add('bytes', staged.size)
+      tx.add('bytesStored', staged.size)
     }
     for (const { source, ref, refs } of this.#others) share(tx, source, ref, refs)
     const sec = Math.floor(this.#now / 1000)
@@ -91,6 +92,7 @@ export class Storing {
       }
     }
     tx.add('scheduled', this.#scheduled)
+    tx.add('messagesStored', this.#rows.length)
   }
 
   /** Nothing was stored: the caller's staged bodies are theirs again, ours are discarded. */

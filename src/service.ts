@@ -7,6 +7,7 @@ import { openSpool, SpaceWatch, type Spool } from '../spool/index.js'
 import { type Config, retrySchedule } from './config.js'
 import { eventJournals, eventOptions } from './event-settings.js'
 import { Gate } from './gate.js'
+import { Metrics } from './metrics/metrics.js'
 import { Relay } from './relay.js'
 import { VERSION } from './version.js'
 
@@ -59,6 +60,7 @@ export class Service {
    * @throws ConfigError; SpoolError SPOOL_ERR_OWNED when another process has the spool; whatever opening or listening meets
    */
   static async start(config: Config, log: FastifyBaseLogger): Promise<Service> {
+    const metrics = new Metrics()
     const fileMode = Number.parseInt(config.spool.file_mode, 8)
     const gate = await Gate.open(config, log)
     // First of the stores, because it makes this process the owner of the data directory.
@@ -82,10 +84,14 @@ export class Service {
       retry: retrySchedule(config),
       maxRetention: config.spool.max_retention || undefined,
       events: eventOptions(config.events),
+      observer: metrics.spoolObserver,
     })
     const undo: (() => Promise<unknown>)[] = [() => spool.close()]
     try {
-      const journals = await JournalSet.open(journalsPath(config.data), { fileMode })
+      const journals = await JournalSet.open(journalsPath(config.data), {
+        fileMode,
+        observe: (journal) => metrics.journalObserver(journal),
+      })
       undo.push(() => journals.close())
       if (!(await journals.has(config.events.journal)))
         await journals.create(config.events.journal, { safety: SAFETY.safe })
@@ -112,6 +118,7 @@ export class Service {
         authenticator: gate.tokens ?? undefined,
         tls: gate.tls,
         version: VERSION,
+        metrics: { registry: metrics.registry, collect: () => metrics.collect() },
         logger: log,
       })
       undo.push(() => gate.close())
@@ -122,6 +129,15 @@ export class Service {
       })
       await space.start()
       undo.push(() => space.stop())
+      metrics.watch({
+        spool,
+        spoolFile: join(spoolPath(config.data), 'data.mdb'),
+        space: () => space.space,
+        journals,
+        relay,
+        outbox: spool.outbox,
+        ownJournals: own,
+      })
       const stopHeartbeat = startHeartbeat(spool, config.events.heartbeat)
       undo.push(async () => stopHeartbeat())
       const service = new Service(config, log, {
