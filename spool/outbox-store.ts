@@ -91,6 +91,10 @@ export class OutboxStore implements Outbox {
     }
   }
 
+  get waiting(): number {
+    return this.#committer().counters.outboxRecords
+  }
+
   size(): OutboxSize {
     const { outboxRecords, outboxBytes } = this.#committer().counters
     const times = this.backlog().flatMap(({ oldest }) => oldest ?? [])

@@ -61,6 +61,8 @@ export interface Outbox {
   done(journal: string, upTo: number): Promise<void>
   /** Called after each commit that added records. Returns what ends it. */
   onRecords(listener: (journal: string) => void): () => void
+  /** How many records wait. Reads nothing: it may be asked for with each request. */
+  readonly waiting: number
   size(): OutboxSize
   /** What waits, journal by journal: each that records were ever stored for. */
   backlog(): OutboxBacklog[]

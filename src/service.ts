@@ -197,7 +197,7 @@ export class Service {
     if (this.#spool.readOnly !== null)
       reasons.push(`the spool takes no writes: ${this.#spool.readOnly}`)
     if (this.#space.reason !== null) reasons.push(this.#space.reason)
-    const backlog = this.#spool.outbox.size().records
+    const backlog = this.#spool.outbox.waiting
     if (backlog > this.#config.events.max_backlog) {
       const failure = this.#relay.failures()[0]
       reasons.push(
