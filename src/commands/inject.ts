@@ -29,7 +29,7 @@ export function addInject(program: Command): void {
     .option('--url <url>', 'the service', process.env.BOBBIN_URL ?? DEFAULT_URL)
     .requiredOption('--from <address>', "envelope sender; '' is the null sender")
     .requiredOption('--to <address>', 'envelope recipient; may be given several times', collect)
-    .option('--patience <seconds>', 'begin no further attempt after so long', wholeNumber(0), 30)
+    .option('--patience <seconds>', 'begin no further attempt after so long', wholeNumber(0), 10)
     .option(
       '--idempotency-key <key>',
       'for one message: the same key and message give the first answer again, in a later run, too',
@@ -39,6 +39,9 @@ export function addInject(program: Command): void {
       const { url, from, to, patience, idempotencyKey, json } = options
       const client = connect(url, {
         retry: { attempts: Number.POSITIVE_INFINITY, deadline: patience * 1000 },
+        onRetry: ({ message }) => {
+          if (process.stderr.isTTY) process.stderr.write(`bobbin: ${message}; trying again\n`)
+        },
       })
       const names = files.length === 0 ? ['-'] : files
       if (idempotencyKey !== undefined && names.length > 1)
