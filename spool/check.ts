@@ -6,6 +6,7 @@
 import { BodyUsers } from './body-users.js'
 import { checkBodies } from './check-bodies.js'
 import { checkIdempotency } from './check-idempotency.js'
+import { checkImports } from './check-imports.js'
 import { checkExpiry, checkLanes, checkLeases } from './check-indexes.js'
 import { checkMessages, checkQueue, gatherUsers } from './check-messages.js'
 import { checkOutbox, checkState, storedCounters } from './check-outbox.js'
@@ -71,6 +72,7 @@ export async function checkStore(
     await checkExpiry(snapshot, findings, pace)
     await checkLanes(snapshot, findings, pace)
     await checkIdempotency(snapshot, findings, pace)
+    await checkImports(snapshot, findings, pace)
     const sums = { bodies: 0, bytes: 0, staged: 0 }
     let isFurther = false
     do {

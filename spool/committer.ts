@@ -21,6 +21,7 @@ const TRACKED: ReadonlySet<DatabaseName> = new Set([
   'refs',
   'staged',
   'leases',
+  'imports',
   'state',
   'idempotency',
 ])

@@ -31,6 +31,7 @@ export { EventMacros } from './event-macros.js'
 export { EVENT_TYPES, type EventOptions, type EventType, STAGES } from './events.js'
 export type { SpoolHooks } from './hooks.js'
 export type { IdempotencyOptions } from './idempotency.js'
+export type { ImportFailure, ImportOptions, ImportProgress, ImportReport } from './import.js'
 export {
   JOB_STATES,
   type Job,
@@ -85,6 +86,7 @@ export { type OfflineRepairReport, repairSpool } from './repair-offline.js'
 export { type RestoreOptions, type RestoreReport, restoreSpool } from './restore.js'
 export type { SalvageReport } from './salvage.js'
 export { type Backoff, checkSchedule, DEFAULT_SCHEDULE, type RetrySchedule } from './schedule.js'
+export { IMPORT_FORMATS, type ImportFormat, type ImportResult } from './sources/source.js'
 export { type SpaceMarks, SpaceWatch, type SpoolSpace } from './space.js'
 export { openSpool, Spool } from './spool.js'
 export type { ReleaseOptions, Upkeep } from './upkeep.js'

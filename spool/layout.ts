@@ -18,6 +18,8 @@
  *     idempotency  'y' hash (16)                       → what was stored under a caller's key
  *               'z' end (6) hash (16)                  → ''; those rows by when they end
  *     outbox    journal 0 first seq (8)                → the log records of one commit, packed
+ *     imports   'i' source (16) 0 (16)                 → how far the import of a source is
+ *               'i' source (16) message (16)           → what became of one of its messages
  *     state     a name                                 → counters, and a row for each journal
  *
  * A chunk of 16,000 bytes takes four pages and no more, so freed space fits whatever comes next. Records
@@ -32,6 +34,7 @@ export * from './layout-body.js'
 export { cut, pack, unpack } from './layout-bytes.js'
 export * from './layout-claim.js'
 export * from './layout-idempotency.js'
+export * from './layout-import.js'
 export * from './layout-meta.js'
 export * from './layout-queue.js'
 export * from './layout-state.js'

@@ -59,6 +59,15 @@ export class IdGenerator {
   }
 }
 
+/** An id as of this time, for a message that is older than its place in this spool; above and below none. */
+export function idAt(time: number): Buffer {
+  const id = randomFillSync(Buffer.allocUnsafe(ID_BYTES))
+  id.writeUIntBE(Math.floor(time), 0, 6)
+  id[6] = ((id[6] as number) & 0x0f) | 0x70
+  id[8] = ((id[8] as number) & 0x3f) | 0x80
+  return id
+}
+
 export function formatId(id: Buffer): string {
   const hex = id.toString('hex', 0, ID_BYTES)
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`

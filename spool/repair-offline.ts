@@ -5,6 +5,7 @@
  * open would delete is touched before the counts are right.
  */
 
+import { checkImports } from './check-imports.js'
 import { readLaneLog } from './check-indexes.js'
 import { bodyRefOf } from './check-messages.js'
 import { checkOutbox, checkState } from './check-outbox.js'
@@ -125,6 +126,7 @@ async function findAtRest(store: Store, options: LongOptions): Promise<Finding[]
         findings.add({ problem: 'row-malformed', what, db: name, key })
       }
     }
+    await checkImports(snapshot, findings, pace)
     findLaneLog(snapshot, findings)
     await findStaged(snapshot, findings, pace)
     return found

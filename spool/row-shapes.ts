@@ -8,6 +8,7 @@ import {
   claimKey,
   decodeBodyRef,
   decodeKept,
+  isImportKey,
   isKeptEndKey,
   isKeptKey,
   QUEUE_KEY_BYTES,
@@ -31,6 +32,7 @@ const STATE_NAME = /^(counters|format|journal:.*|gaps:.*)$/
 /** The strictest first. A value that is lost fits every shape its key fits. */
 const SHAPES: [DatabaseName, (key: Buffer, value: Buffer | null) => boolean][] = [
   ['state', (key) => STATE_NAME.test(key.toString('latin1'))],
+  ['imports', (key) => isImportKey(key)],
   ['outbox', (key, value) => isOutboxKey(key) && (value === null || isOutboxRow(key, value))],
   ['messages', (key, value) => key.length === ID_BYTES && (value === null || isMeta(key, value))],
   ['refs', (key, value) => key.length === ID_BYTES && value?.length === 4],

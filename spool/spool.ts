@@ -5,6 +5,7 @@ import { ContextDictionary, type DictionaryName } from './context.js'
 import { Core } from './core.js'
 import type { Disposed, Disposition, FreeEvent } from './dispositions.js'
 import { invalid } from './errors.js'
+import { type ImportOptions, type ImportReport, Imports } from './import.js'
 import { type MessageRecord, metaOf } from './layout.js'
 import type { Claim, ClaimOptions, ExtendedClaim } from './leases.js'
 import { list } from './listing.js'
@@ -61,6 +62,7 @@ export class Spool {
   readonly #swapIns: SwapIns
   readonly #swapOuts: SwapOuts
   readonly #changes: Changes
+  readonly #imports: Imports
 
   /** For `openSpool`, and for repair, which leaves alone what an open would delete (`sweep`). */
   constructor(store: Store, owner: Ownership | null, options: SpoolOptions, { sweep = true } = {}) {
@@ -78,6 +80,7 @@ export class Spool {
     this.#swapIns = new SwapIns(this.#core)
     this.#swapOuts = new SwapOuts(this.#core, this.#swapIns)
     this.#changes = new Changes(this.#core)
+    this.#imports = new Imports(this.#core, this.nodeName)
   }
 
   /**
@@ -324,6 +327,15 @@ export class Spool {
   due(limit: number): Due {
     this.#core.assertOpen()
     return this.#core.delivery.leases.due(limit)
+  }
+
+  /**
+   * Imports every message of another spool, a Maildir, an mbox, a folder of .eml files or a Haraka queue, once
+   * each. Interrupted, it goes on when it is called again. Throws SPOOL_ERR_INVALID, SPOOL_ERR_OPEN,
+   * SPOOL_ERR_OWNED, SPOOL_ERR_BUSY, SPOOL_ERR_ABORTED.
+   */
+  importFrom(path: string, options?: ImportOptions): Promise<ImportReport> {
+    return this.#imports.run(path, options)
   }
 
   /** Check, repair, quarantine, backup. */

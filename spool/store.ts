@@ -27,11 +27,12 @@ export const DATABASES = [
   'outbox',
   'state',
   'idempotency',
+  'imports',
 ] as const
 export type DatabaseName = (typeof DATABASES)[number]
 
 /** Spools of this format that were made before there were these lack them until they are next opened for writing. */
-const ADDED: ReadonlySet<DatabaseName> = new Set(['idempotency'])
+const ADDED: ReadonlySet<DatabaseName> = new Set(['idempotency', 'imports'])
 
 export type Db = Database<Buffer, Buffer>
 

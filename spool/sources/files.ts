@@ -1,0 +1,93 @@
+/** Files of a source: only regular ones are opened, no symbolic link is followed, and removals are synced. */
+import { constants, type Dirent } from 'node:fs'
+import { type FileHandle, open, opendir, unlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { SpoolError } from '../errors.js'
+import { SourceError, SourceGone } from './source.js'
+
+const PIECE_BYTES = 64 * 1024
+
+/** Throws SourceGone, and SourceError with result 3. */
+export async function openRegular(path: string): Promise<FileHandle> {
+  let handle: FileHandle
+  try {
+    // Not waiting for the other end of what turns out to be a pipe.
+    handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  } catch (cause) {
+    if (isMissing(cause)) throw new SourceGone(path)
+    throw unreadable(cause)
+  }
+  if ((await handle.stat()).isFile()) return handle
+  await handle.close()
+  throw new SourceError(3, 'not a regular file')
+}
+
+/** The bytes from `start` up to `end`, or to the end of the file. Throws SourceError when there are fewer. */
+export async function* readFrom(
+  handle: FileHandle,
+  start: number,
+  end = Number.POSITIVE_INFINITY,
+): AsyncGenerator<Buffer, void, void> {
+  for (let at = start; at < end; ) {
+    const piece = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, end - at))
+    let bytesRead: number
+    try {
+      ;({ bytesRead } = await handle.read(piece, 0, piece.length, at))
+    } catch (cause) {
+      throw unreadable(cause)
+    }
+    if (bytesRead === 0) {
+      if (end === Number.POSITIVE_INFINITY) return
+      throw new SourceError(3, `ends ${end - at} bytes early`)
+    }
+    at += bytesRead
+    yield piece.subarray(0, bytesRead)
+  }
+}
+
+export function unreadable(cause: unknown): SourceError {
+  return new SourceError(3, `cannot be read: ${(cause as Error).message}`, { cause })
+}
+
+export function isMissing(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'ENOENT'
+}
+
+/** Entries of a directory as they come. Throws SPOOL_ERR_OPEN. */
+export async function* entriesOf(directory: string): AsyncGenerator<Dirent, void, void> {
+  try {
+    for await (const entry of await opendir(directory, { bufferSize: 256 })) yield entry
+  } catch (cause) {
+    throw new SpoolError('SPOOL_ERR_OPEN', 'the source cannot be listed', {
+      file: directory,
+      cause,
+    })
+  }
+}
+
+/** Removes files; `settle` syncs the directories that they were in. */
+export class FileRemover {
+  #touched = new Set<string>()
+
+  async remove(path: string): Promise<void> {
+    try {
+      await unlink(path)
+    } catch (error) {
+      if (!isMissing(error)) throw error
+    }
+    this.#touched.add(dirname(path))
+  }
+
+  async settle(): Promise<void> {
+    const directories = this.#touched
+    this.#touched = new Set()
+    for (const directory of directories) {
+      const handle = await open(join(directory, '.'), 'r')
+      try {
+        await handle.sync()
+      } finally {
+        await handle.close()
+      }
+    }
+  }
+}
