@@ -2,12 +2,11 @@
 export {
   BobbinClient,
   ClientError,
-  type InjectOptions,
   type JobJson,
   type MetaJson,
   type QuarantinedJson,
   type SpoolStateJson,
-} from './client.js'
+} from './client/index.js'
 export { journalToJson } from './journal-json.js'
 export { metaToJson, quarantineToJson, spoolStateToJson } from './message-json.js'
 export { META_FORMATS, type MetaFormat, renderMeta } from './meta-render.js'

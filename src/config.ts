@@ -355,6 +355,9 @@ function listSettings(schema: TSchema, path: readonly string[]): Setting[] {
   return Object.entries(properties).flatMap(([name, child]) => listSettings(child, [...path, name]))
 }
 
+/** Read by commands; no settings. */
+const OF_COMMANDS = ['BOBBIN_CONFIG', 'BOBBIN_URL', 'BOBBIN_TOKEN', 'BOBBIN_TOKEN_FILE']
+
 function fromText(text: string, schema: Setting['schema']): unknown {
   if (schema.type === 'boolean') return text === 'true' ? true : text === 'false' ? false : text
   if (schema.type === 'array') {
@@ -381,11 +384,7 @@ function assign(values: Record<string, unknown>, path: string, value: unknown): 
 function checkUnknownEnvironment(env: Readonly<Record<string, string | undefined>>): void {
   const known = new Set(SETTINGS.map((setting) => setting.env))
   const unknown = Object.keys(env).filter(
-    (name) =>
-      name.startsWith('BOBBIN_') &&
-      name !== 'BOBBIN_CONFIG' &&
-      name !== 'BOBBIN_URL' &&
-      !known.has(name),
+    (name) => name.startsWith('BOBBIN_') && !OF_COMMANDS.includes(name) && !known.has(name),
   )
   if (unknown.length > 0)
     throw new ConfigError(`unknown setting in the environment: ${unknown.join(', ')}`)

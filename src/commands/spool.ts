@@ -1,7 +1,6 @@
 /** `bobbin spool …`: the messages, of a data directory or of a running service. */
 import { type Command, Option } from 'commander'
 import {
-  BobbinClient,
   META_FORMATS,
   type MetaFormat,
   type MetaJson,
@@ -13,6 +12,7 @@ import {
 import { openSpool, type Spool } from '../../spool/index.js'
 import { print } from '../program.js'
 import { spoolPath } from '../service.js'
+import { connect } from './connection.js'
 import { addBackup } from './spool/backup.js'
 import { add, type Options, table } from './spool/options.js'
 import { addQuarantine } from './spool/quarantine.js'
@@ -80,7 +80,7 @@ export function addSpool(program: Command): void {
   add(spool, 'remove', 'remove a message; nothing is logged', { json: false })
     .argument('<id>')
     .action(async (id: string, { url, data }: Options) => {
-      if (url !== undefined) return new BobbinClient(url).remove(id)
+      if (url !== undefined) return connect(url).remove(id)
       const owned = await openSpool({ path: spoolPath(data) })
       try {
         await owned.swapRemove(id)
@@ -101,7 +101,7 @@ async function withSource(
   options: Options,
   use: (source: SpoolSource) => Promise<void>,
 ): Promise<void> {
-  if (options.url !== undefined) return use(new BobbinClient(options.url))
+  if (options.url !== undefined) return use(connect(options.url))
   const spool = await openSpool({ path: spoolPath(options.data), readOnly: true })
   try {
     await use(offline(spool))

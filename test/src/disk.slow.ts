@@ -63,7 +63,7 @@ describe.each(['ext4', 'xfs'] satisfies FileSystem[])('on %s', (type) => {
     try {
       const data = join(disk.path, 'data')
       const service = await startService(data, { BOBBIN_SPOOL_MIN_FREE: '0' })
-      const client = new BobbinClient(service.url)
+      const client = new BobbinClient(service.url, { retry: false })
       const ledger = await Ledger.open()
       const envelope = { mailfrom: '', rcptto: ['rcpt@example.net'] }
       const inject = async (size: number) => {

@@ -229,7 +229,17 @@ describe('the command line', () => {
     expect((await bobbin(['inject', '--to', 'b@example.net'])).code).toBe(2)
     expect((await bobbin(['--help'])).code).toBe(0)
     const unreachable = await bobbin(
-      ['inject', '--url', 'http://127.0.0.1:9', '--from', '', '--to', 'b@example.net'],
+      [
+        'inject',
+        '--url',
+        'http://127.0.0.1:9',
+        '--patience',
+        '0',
+        '--from',
+        '',
+        '--to',
+        'b@example.net',
+      ],
       { input: 'x' },
     )
     expect(unreachable.code).toBe(1)

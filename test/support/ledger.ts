@@ -27,7 +27,7 @@ export class Ledger {
   }
 
   async #client(url: string, seed: number): Promise<void> {
-    const client = new BobbinClient(url)
+    const client = new BobbinClient(url, { retry: false })
     for (let i = seed; ; i += 7) {
       // Large ones now and then, so that a body that is staged in pieces meets the end, too.
       const body = i % 23 === 0 ? randomBytes(700_000) : this.#mails[i % this.#mails.length]!.bytes

@@ -1,6 +1,5 @@
 /** `bobbin spool backup`, `restore` and `compact`: copies of the whole store. */
 import type { Command } from 'commander'
-import { BobbinClient } from '../../../api/index.js'
 import {
   type BackupReport,
   compactSpool,
@@ -10,6 +9,7 @@ import {
 } from '../../../spool/index.js'
 import { EXIT, print } from '../../program.js'
 import { spoolPath } from '../../service.js'
+import { connect } from '../connection.js'
 import { add, addAtRest, type Options, table, withProgress } from './options.js'
 
 export function addBackup(spool: Command): void {
@@ -21,7 +21,7 @@ export function addBackup(spool: Command): void {
     .action(async (directory: string, options: Options) => {
       const report = await (options.url === undefined
         ? backupFiles(spoolPath(options.data), directory)
-        : new BobbinClient(options.url).job('/v1/spool/backup', undefined, { name: directory }))
+        : connect(options.url).jobs.run('/v1/spool/backup', { json: { name: directory } }))
       await print(options.json ? `${JSON.stringify(report)}\n` : table(report as BackupReport))
     })
 

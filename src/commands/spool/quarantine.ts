@@ -1,9 +1,10 @@
 /** `bobbin spool quarantine …`: what could not be read, at rest in a data directory or in a running service. */
 import type { Command } from 'commander'
-import { BobbinClient, type QuarantinedJson, quarantineToJson } from '../../../api/index.js'
+import { type QuarantinedJson, quarantineToJson } from '../../../api/index.js'
 import { openSpool, type Spool } from '../../../spool/index.js'
 import { print } from '../../program.js'
 import { spoolPath } from '../../service.js'
+import { connect } from '../connection.js'
 import { add, type Options, table } from './options.js'
 
 interface ReleaseOptions {
@@ -13,8 +14,8 @@ interface ReleaseOptions {
 }
 
 interface Source {
-  quarantine(): AsyncIterable<QuarantinedJson>
-  quarantined(name: string): Promise<QuarantinedJson>
+  list(): AsyncIterable<QuarantinedJson>
+  show(name: string): Promise<QuarantinedJson>
   release(name: string, options: ReleaseOptions): Promise<string>
   purge(name: string): Promise<void>
 }
@@ -26,7 +27,7 @@ export function addQuarantine(spool: Command): void {
 
   add(quarantine, 'list', 'list what is in quarantine').action((options: Options) =>
     withSource(options, { readOnly: true }, async (source) => {
-      for await (const entry of source.quarantine())
+      for await (const entry of source.list())
         await print(options.json ? `${JSON.stringify(entry)}\n` : `${summary(entry)}\n`)
     }),
   )
@@ -35,7 +36,7 @@ export function addQuarantine(spool: Command): void {
     .argument('<name>')
     .action((name: string, options: Options) =>
       withSource(options, { readOnly: true }, async (source) => {
-        const entry = await source.quarantined(name)
+        const entry = await source.show(name)
         await print(options.json ? `${JSON.stringify(entry)}\n` : table(entry))
       }),
     )
@@ -64,7 +65,7 @@ async function withSource(
   { readOnly }: { readOnly: boolean },
   use: (source: Source) => Promise<void>,
 ): Promise<void> {
-  if (url !== undefined) return use(new BobbinClient(url))
+  if (url !== undefined) return use(connect(url).quarantine)
   const spool = await openSpool({ path: spoolPath(data), readOnly })
   try {
     await use(offline(spool))
@@ -75,7 +76,7 @@ async function withSource(
 
 function offline({ upkeep }: Spool): Source {
   return {
-    async *quarantine() {
+    async *list() {
       let cursor: string | undefined
       do {
         const page = await upkeep.quarantine.list({
@@ -86,7 +87,7 @@ function offline({ upkeep }: Spool): Source {
         cursor = page.cursor ?? undefined
       } while (cursor !== undefined)
     },
-    quarantined: async (name) => quarantineToJson(await upkeep.quarantine.show(name)),
+    show: async (name) => quarantineToJson(await upkeep.quarantine.show(name)),
     release: (name, { from, to, force }) =>
       upkeep.release(name, { mailfrom: from, rcptto: to, force }),
     purge: (name) => upkeep.quarantine.purge(name),

@@ -1,6 +1,5 @@
 /** `bobbin spool check` and `repair`: at rest in a data directory, or as a job of a running service. */
 import type { Command } from 'commander'
-import { BobbinClient } from '../../../api/index.js'
 import {
   type CheckReport,
   checkSpool,
@@ -10,6 +9,7 @@ import {
 } from '../../../spool/index.js'
 import { EXIT, print, UsageError } from '../../program.js'
 import { spoolPath } from '../../service.js'
+import { connect } from '../connection.js'
 import { add, type Options, table, withProgress } from './options.js'
 
 export function addUpkeep(spool: Command): void {
@@ -20,10 +20,7 @@ export function addUpkeep(spool: Command): void {
       const report = await withProgress((onProgress) =>
         url === undefined
           ? checkSpool(spoolPath(data), { deep, onProgress })
-          : (new BobbinClient(url).job(
-              `/v1/spool/check?deep=${deep}`,
-              onProgress,
-            ) as Promise<CheckReport>),
+          : connect(url).jobs.run<CheckReport>('/v1/spool/check', { query: { deep }, onProgress }),
       )
       await print(options.json ? `${JSON.stringify(report)}\n` : checkText(report))
       if (report.found > 0) process.exitCode = EXIT.failed
@@ -43,10 +40,10 @@ export function addUpkeep(spool: Command): void {
       const report = await withProgress((onProgress) =>
         url === undefined
           ? repairSpool(spoolPath(data), { deep, salvage, onProgress })
-          : (new BobbinClient(url).job(
-              `/v1/spool/repair?deep=${deep}`,
+          : connect(url).jobs.run<RepairReport>('/v1/spool/repair', {
+              query: { deep },
               onProgress,
-            ) as Promise<RepairReport>),
+            }),
       )
       await print(options.json ? `${JSON.stringify(report)}\n` : repairText(report))
       if (report.after.found > 0) process.exitCode = EXIT.failed
