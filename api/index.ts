@@ -7,6 +7,11 @@ export {
   type QuarantinedJson,
   type SpoolStateJson,
 } from './client/index.js'
+export {
+  DEFAULT_CONNECTIONS,
+  DEFAULT_HEADER_BYTES,
+  DEFAULT_HEADERS_TIMEOUT,
+} from './connections.js'
 export { journalToJson } from './journal-json.js'
 export { metaToJson, quarantineToJson, spoolStateToJson } from './message-json.js'
 export { META_FORMATS, type MetaFormat, renderMeta } from './meta-render.js'

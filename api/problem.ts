@@ -105,6 +105,8 @@ const CLIENT_ERRORS: Record<string, { status: number; detail: string }> = {
   ERR_HTTP_REQUEST_TIMEOUT: { status: 408, detail: 'the request did not arrive in time' },
 }
 
+const LINGER_MS = 1000
+
 /** What is not even a request: there is no route and no reply yet, only a socket. */
 export function handleClientError(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
@@ -121,6 +123,9 @@ export function handleClientError(error: NodeJS.ErrnoException, socket: Socket):
     detail: known?.detail ?? `not an HTTP request: ${error.message}`,
   }
   const body = JSON.stringify(problem)
+  // Who does not close its side either is not waited for.
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS).unref()
+  socket.once('close', () => clearTimeout(timer))
   socket.end(
     `HTTP/1.1 ${status} ${problem.title}\r\ncontent-type: ${PROBLEM_TYPE}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
   )

@@ -13,9 +13,11 @@ import Fastify, {
 } from 'fastify'
 import { Registry } from 'prom-client'
 import { Jobs } from '../spool/index.js'
+import { type ConnectionLimits, limitConnections, serverOptions } from './connections.js'
 import { type Authenticator, auth, SECURITY_SCHEMES } from './plugins/auth.js'
 import { type BodyParserOptions, bodyParsers } from './plugins/body-parsers.js'
 import { type ApiMetrics, metrics } from './plugins/metrics.js'
+import type { Rate } from './plugins/rate.js'
 import { handleClientError, handleError, handleNotFound, Problem } from './problem.js'
 import { claimRoutes } from './routes/claims.js'
 import { contextRoutes } from './routes/context.js'
@@ -35,15 +37,18 @@ import type { JournalStore, MessageStore } from './stores.js'
 import { TailHubs } from './tail-hub.js'
 import { compileValidator } from './validation.js'
 
-export interface ApiLimits extends BodyParserOptions {
+export interface ApiLimits extends BodyParserOptions, ConnectionLimits {
   /** Bytes of the largest message. */
   readonly maxMessageSize: number
   /** Recipients in one injection. */
   readonly maxRecipients: number
   /** Event streams and long polls open at once. */
   readonly maxTails: number
-  /** Milliseconds in which a request must have arrived whole; 0 waits for ever. */
-  readonly requestTimeout: number
+  /** Journals, and subscribers of each; left out: 1000. */
+  readonly maxJournals?: number
+  readonly maxSubscribers?: number
+  /** How many requests a caller may make; null or left out: any number. */
+  readonly rate?: Rate | null
 }
 
 export interface ApiOptions {
@@ -75,31 +80,31 @@ export interface RouteOptions extends ApiOptions {
 
 /** Longest name of a subscriber, percent-encoded: its file name is twice the bytes and must fit 255. */
 const MAX_PARAM_LENGTH = 1024
-/** Many recipients in a query string make a long request line. */
-const MAX_HEADER_BYTES = 256 * 1024
 
 export async function buildServer(options: ApiOptions): Promise<FastifyInstance> {
   const { limits } = options
-  const http = { maxHeaderSize: MAX_HEADER_BYTES }
+  const http = serverOptions(limits)
   const app = Fastify({
     ...(options.logger ? { loggerInstance: options.logger } : {}),
     logController: new LogController({ disableRequestLogging: true }),
     frameworkErrors: handleError,
     clientErrorHandler: handleClientError,
     requestTimeout: limits.requestTimeout,
+    connectionTimeout: limits.idleTimeout ?? 0,
     forceCloseConnections: 'idle',
     bodyLimit: limits.maxBufferedBody,
     // To routes the one server is as the other; Fastify's types make two of them.
     ...(options.tls ? ({ https: { ...options.tls, ...http } } as object) : { http }),
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH, ignoreTrailingSlash: true },
   })
+  limitConnections(app, limits)
   app.setValidatorCompiler(compileValidator)
   app.setErrorHandler(handleError)
   app.setNotFoundHandler(handleNotFound)
   for (const schema of [Problem, Meta, Journal, JobSchema, MimePartSchema]) app.addSchema(schema)
 
   // Before any route: it looks at each.
-  await app.register(auth, { authenticator: options.authenticator })
+  await app.register(auth, { authenticator: options.authenticator, rate: limits.rate })
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',

@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs'
 import { parse as parseToml, TomlError } from 'smol-toml'
 import Type, { type Static, type TSchema } from 'typebox'
 import { Default, Errors } from 'typebox/value'
+import { DEFAULT_CONNECTIONS, DEFAULT_HEADER_BYTES, DEFAULT_HEADERS_TIMEOUT } from '../api/index.js'
 import { COMPRESSIONS, checkSchedule, type RetrySchedule, SpoolError } from '../spool/index.js'
 import { EventSettings, formatProblems } from './event-settings.js'
 import { UsageError } from './program.js'
@@ -185,6 +186,52 @@ export const ConfigSchema = Type.Object(
           minimum: 0,
           default: 1000,
           description: 'Event streams and long polls open at once; one more is refused (429).',
+        }),
+        journals: Type.Integer({
+          minimum: 0,
+          default: 1000,
+          description: 'Journals there may be before no more are made over REST (422).',
+        }),
+        subscribers: Type.Integer({
+          minimum: 0,
+          default: 1000,
+          description: 'Subscribers of a journal before no more are added over REST (422).',
+        }),
+        connections: Type.Integer({
+          minimum: 1,
+          default: DEFAULT_CONNECTIONS,
+          description: 'Connections at once; those beyond are closed unanswered.',
+        }),
+        rate: Type.Integer({
+          minimum: 0,
+          default: 0,
+          description:
+            'Requests of a token, or of an address without one, in each rate_window; one more is refused (429). 0: any number.',
+        }),
+        rate_window: Type.Number({
+          minimum: 0.1,
+          maximum: 86_400,
+          default: 1,
+          description: 'Seconds that rate counts over.',
+        }),
+        header_bytes: Type.Integer({
+          minimum: 8192,
+          maximum: 16 * MiB,
+          default: DEFAULT_HEADER_BYTES,
+          description: 'Request line with headers; larger ones are refused (431).',
+        }),
+        headers_timeout: Type.Number({
+          minimum: 0.1,
+          maximum: 3600,
+          default: DEFAULT_HEADERS_TIMEOUT / 1000,
+          description: 'Seconds in which request line and headers must have arrived (408).',
+        }),
+        idle_timeout: Type.Number({
+          minimum: 0,
+          maximum: 86_400,
+          default: 600,
+          description:
+            'Seconds that a connection on which nothing moves is kept, an answer that is not read included; 0: for ever.',
         }),
         request_timeout: Type.Number({
           minimum: 0,

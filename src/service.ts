@@ -111,7 +111,17 @@ export class Service {
           maxMessageSize: config.spool.max_message_size,
           maxRecipients: config.limits.recipients,
           maxTails: config.limits.tails,
+          maxJournals: config.limits.journals,
+          maxSubscribers: config.limits.subscribers,
+          maxConnections: config.limits.connections,
+          maxHeaderBytes: config.limits.header_bytes,
+          headersTimeout: config.limits.headers_timeout * 1000,
+          idleTimeout: config.limits.idle_timeout * 1000,
           requestTimeout: config.limits.request_timeout * 1000,
+          rate:
+            config.limits.rate === 0
+              ? null
+              : { max: config.limits.rate, window: config.limits.rate_window * 1000 },
         },
         notReady: () => service.#notReady(),
         backupRoot: config.spool.backup_root || null,

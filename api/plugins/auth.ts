@@ -5,10 +5,17 @@
  * authenticator everybody may do everything, but no other site's page may, in a browser on this machine.
  */
 import { setMaxListeners } from 'node:events'
-import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type {
+  FastifyInstance,
+  FastifyPluginAsync,
+  FastifyReply,
+  FastifyRequest,
+  onRequestAsyncHookHandler,
+} from 'fastify'
 import fp from 'fastify-plugin'
 import { HttpError } from '../problem.js'
 import { problems } from '../schemas.js'
+import { type CountRequest, type Rate, requestCounter } from './rate.js'
 
 /** What a token may be good for. None includes another. */
 export const SCOPES = ['inject', 'read', 'deliver', 'log', 'admin', 'metrics'] as const
@@ -36,6 +43,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Every route must say. */
     scope?: RouteScope
+    /** Answered however many requests its caller makes. */
+    uncounted?: boolean
     /** The answer may take for ever: it is cut off when its caller's token is revoked. */
     endless?: boolean
   }
@@ -47,6 +56,8 @@ declare module 'fastify' {
 export interface AuthOptions {
   /** Left out: everybody may do everything. */
   readonly authenticator?: Authenticator | undefined
+  /** How many requests a caller may make; null or left out: any number. */
+  readonly rate?: Rate | null | undefined
 }
 
 const never = new AbortController().signal
@@ -63,7 +74,7 @@ const AUTHORIZATION = /^bearer +([A-Za-z0-9._~+/-]+=*) *$/i
 const caller = Symbol('caller')
 type Decorated = FastifyRequest & { [caller]: Caller | null }
 
-const register: FastifyPluginAsync<AuthOptions> = async (app, { authenticator }) => {
+const register: FastifyPluginAsync<AuthOptions> = async (app, { authenticator, rate }) => {
   app.decorateRequest(caller, null)
   app.decorateRequest('caller', {
     getter() {
@@ -71,27 +82,49 @@ const register: FastifyPluginAsync<AuthOptions> = async (app, { authenticator })
     },
   })
   describeScopes(app, authenticator !== undefined)
-  if (authenticator === undefined) {
-    app.addHook('onRequest', (request, _reply, done) => {
-      const foreign = request.headers.origin !== undefined && isForeign(request)
-      done(foreign ? crossOrigin() : undefined)
-    })
+  const admit = authenticator === undefined ? admitOwnOrigin : admitHolder(authenticator)
+  if (rate) {
+    app.addHook('onRequest', counting(await requestCounter(app, rate), admit))
     return
   }
   app.addHook('onRequest', (request, reply, done) => {
-    const { config } = request.routeOptions
-    // No route: there is nothing to protect in a 404.
-    if (config.scope === undefined || config.scope === 'open') return done()
-    try {
-      const holder = identify(authenticator, request, reply)
-      ;(request as Decorated)[caller] = holder
-      requireScopes(request, reply, scopesOf(config.scope))
-      if (config.endless) endWithToken(holder, reply)
-    } catch (error) {
-      return done(error as Error)
-    }
-    done()
+    done(admit(request, reply)?.())
   })
+}
+
+/** Finds out who it is. Returns what to do about it, if anything is: undefined when that lets the request in. */
+type Admit = (request: FastifyRequest, reply: FastifyReply) => (() => Error | undefined) | undefined
+
+const admitOwnOrigin: Admit = (request) => {
+  if (request.headers.origin === undefined || !isForeign(request)) return undefined
+  return crossOrigin
+}
+
+function admitHolder(authenticator: Authenticator): Admit {
+  return (request, reply) => {
+    const { scope, endless } = request.routeOptions.config
+    // No route: there is nothing to protect in a 404.
+    if (scope === undefined || scope === 'open') return undefined
+    const holder = identify(authenticator, request)
+    if (holder === undefined) return () => unknownCaller(request, reply)
+    ;(request as Decorated)[caller] = holder
+    return () => {
+      const missing = missingScopes(request, reply, scopesOf(scope))
+      if (missing === undefined && endless) endWithToken(holder, reply)
+      return missing
+    }
+  }
+}
+
+/** Those who are refused count, too: by their address, when it is not known who they are. */
+function counting(count: CountRequest, admit: Admit): onRequestAsyncHookHandler {
+  return async (request, reply) => {
+    const verdict = admit(request, reply)
+    if (!request.routeOptions.config.uncounted)
+      await count(request, (request as Decorated)[caller]?.name)
+    const refusal = verdict?.()
+    if (refusal !== undefined) throw refusal
+  }
 }
 
 export const auth = fp(register, { name: 'auth' })
@@ -100,39 +133,45 @@ export const auth = fp(register, { name: 'auth' })
 export function requireScopes(
   request: FastifyRequest,
   reply: FastifyReply,
-  scopes: readonly Scope[],
+  ...scopes: Scope[]
 ): void {
+  const refusal = missingScopes(request, reply, scopes)
+  if (refusal !== undefined) throw refusal
+}
+
+function missingScopes(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  scopes: readonly Scope[],
+): HttpError | undefined {
   const { name, scopes: held } = request.caller
   const missing = scopes.filter((scope) => !held.has(scope))
-  if (missing.length === 0) return
+  if (missing.length === 0) return undefined
   const list = missing.join(' ')
   reply.header('www-authenticate', `${CHALLENGE}, error="insufficient_scope", scope="${list}"`)
-  throw new HttpError(403, 'MISSING_SCOPE', `the token ${name} has not the scope ${list}`)
+  return new HttpError(403, 'MISSING_SCOPE', `the token ${name} has not the scope ${list}`)
 }
 
 export function scopesOf(scope: RouteScope): readonly Scope[] {
   return scope === 'open' ? [] : typeof scope === 'string' ? [scope] : scope
 }
 
-/** Throws HttpError 401. */
-function identify(
-  authenticator: Authenticator,
-  request: FastifyRequest,
-  reply: FastifyReply,
-): Caller {
+function identify(authenticator: Authenticator, request: FastifyRequest): Caller | undefined {
   const { authorization } = request.headers
-  if (authorization === undefined) {
-    reply.header('www-authenticate', CHALLENGE)
-    throw new HttpError(401, 'TOKEN_MISSING', 'send a token: Authorization: Bearer …')
-  }
+  if (authorization === undefined) return undefined
   const token = AUTHORIZATION.exec(authorization)?.[1]
-  const holder =
-    token === undefined || token.length > MAX_TOKEN_LENGTH
-      ? undefined
-      : authenticator.authenticate(token)
-  if (holder !== undefined) return holder
+  return token === undefined || token.length > MAX_TOKEN_LENGTH
+    ? undefined
+    : authenticator.authenticate(token)
+}
+
+function unknownCaller({ headers }: FastifyRequest, reply: FastifyReply): HttpError {
+  if (headers.authorization === undefined) {
+    reply.header('www-authenticate', CHALLENGE)
+    return new HttpError(401, 'TOKEN_MISSING', 'send a token: Authorization: Bearer …')
+  }
   reply.header('www-authenticate', `${CHALLENGE}, error="invalid_token"`)
-  throw new HttpError(401, 'TOKEN_INVALID', 'there is no such token')
+  return new HttpError(401, 'TOKEN_INVALID', 'there is no such token')
 }
 
 /** The next request of that client is answered 401; a request that is soon over may go on. */
@@ -182,7 +221,7 @@ function describeScopes(app: FastifyInstance, isTokenNeeded: boolean): void {
     }
     // Nothing, beside the token, says that a token is not needed.
     schema.security = [{ [SCHEME]: [...scopes] }, ...(isTokenNeeded ? [] : [{}])]
-    schema.response = { ...problems(401, 403), ...(schema.response as object | undefined) }
+    schema.response = { ...problems(401, 403, 429), ...(schema.response as object | undefined) }
   })
 }
 

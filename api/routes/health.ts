@@ -10,7 +10,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app,
   app.get(
     '/healthz',
     {
-      config: { scope: 'open' },
+      config: { scope: 'open', uncounted: true },
       schema: {
         operationId: 'liveness',
         summary: 'Whether the process answers',
@@ -23,7 +23,7 @@ export const healthRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app,
   app.get(
     '/readyz',
     {
-      config: { scope: 'open' },
+      config: { scope: 'open', uncounted: true },
       schema: {
         operationId: 'readiness',
         summary: 'Whether messages are taken',

@@ -3,6 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { unpack } from 'msgpackr'
 import Type from 'typebox'
 import { alterJournal, describeJournal, formatLogId } from '../../jlog/index.js'
+import { Capacity } from '../capacity.js'
 import { alterOptionsFromJson, createOptionsFromJson, journalToJson } from '../journal-json.js'
 import { HttpError } from '../problem.js'
 import {
@@ -20,8 +21,13 @@ import type { RouteOptions } from '../server.js'
 
 export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app,
-  { journals, ownJournals },
+  { journals, ownJournals, limits },
 ) => {
+  const capacity = new Capacity(
+    limits.maxJournals ?? 1000,
+    'TOO_MANY_JOURNALS',
+    'journals (limits.journals)',
+  )
   const describe = async (name: string) =>
     journalToJson(name, await describeJournal(await journals.path(name)))
 
@@ -54,7 +60,7 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         tags: ['journals'],
         params: JournalParams,
         body: JournalSettings,
-        response: { 201: JournalRef, ...problems(400, 409, 507) },
+        response: { 201: JournalRef, ...problems(400, 409, 422, 507) },
       },
       // No body is a journal with the default settings.
       preValidation: async (request) => {
@@ -63,7 +69,14 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
     },
     async (request, reply) => {
       const { name } = request.params
-      await journals.create(name, createOptionsFromJson(request.body))
+      await capacity.make(
+        async () => {
+          const names = await journals.names()
+          // One that is there is refused for that.
+          return names.includes(name) ? 0 : names.length
+        },
+        () => journals.create(name, createOptionsFromJson(request.body)),
+      )
       reply.code(201)
       return describe(name)
     },

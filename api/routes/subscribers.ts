@@ -11,6 +11,7 @@ import {
   getCheckpoint,
   type LogId,
   lastId,
+  listJournal,
   parseLogId,
   type RecordBatch,
   readRecords,
@@ -18,6 +19,7 @@ import {
   removeSubscriber,
   setCheckpoint,
 } from '../../jlog/index.js'
+import { Capacity } from '../capacity.js'
 import { subscriberToJson } from '../journal-json.js'
 import { HttpError } from '../problem.js'
 import {
@@ -39,8 +41,13 @@ const MAX_WAIT_SECONDS = 300
 
 export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app,
-  { journals, tails },
+  { journals, tails, limits },
 ) => {
+  const capacity = new Capacity(
+    limits.maxSubscribers ?? 1000,
+    'TOO_MANY_SUBSCRIBERS',
+    'subscribers of this journal (limits.subscribers)',
+  )
   app.get(
     '/journals/:name/subscribers',
     {
@@ -79,14 +86,18 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         ),
         response: {
           201: Type.Object({ name: Type.String(), checkpoint: LogIdText }),
-          ...problems(400, 404, 409),
+          ...problems(400, 404, 409, 422),
         },
       },
     },
     async (request, reply) => {
       const { name, sub } = request.params
       const { whence } = request.query
-      const checkpoint = await addSubscriber(await journals.path(name), sub, parseWhence(whence))
+      const dir = await journals.path(name)
+      const checkpoint = await capacity.make(
+        async () => (await listJournal(dir)).checkpoints.length,
+        () => addSubscriber(dir, sub, parseWhence(whence)),
+      )
       reply.code(201)
       return { name: sub, checkpoint: formatLogId(checkpoint) }
     },

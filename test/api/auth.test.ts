@@ -124,21 +124,24 @@ describe('a token', () => {
     expect((await copy(tokens[1]!)).statusCode).toBe(201)
   })
 
-  it.each([
-    'Bearer bobbin_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA',
-    'Bearer ',
-    'Bearer',
-    'Basic YTpi',
-    `Bearer ${'x'.repeat(100_000)}`,
-    'Bearer a b',
-    'Bearer \u00e9',
-  ])('that is none is refused: %.30s', async (authorization) => {
+  it('that is none is refused', async () => {
     const { api } = await withTokens(['read'])
-    const refused = await api.app.inject({ url: '/v1/messages', headers: { authorization } })
-    expect(refused.statusCode).toBe(401)
-    expect(refused.json()).toMatchObject({ code: 'TOKEN_INVALID' })
-    expect(refused.headers['www-authenticate']).toContain('error="invalid_token"')
-    expect(refused.body).not.toContain('AAAA')
+    for (const authorization of [
+      'Bearer bobbin_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA',
+      'Bearer ',
+      'Bearer',
+      'Basic YTpi',
+      `Bearer ${'x'.repeat(100_000)}`,
+      'Bearer a b',
+      'Bearer \u00e9',
+      '',
+    ]) {
+      const refused = await api.app.inject({ url: '/v1/messages', headers: { authorization } })
+      expect(refused.statusCode).toBe(401)
+      expect(refused.json()).toMatchObject({ code: 'TOKEN_INVALID' })
+      expect(refused.headers['www-authenticate']).toContain('error="invalid_token"')
+      expect(refused.body).not.toContain('AAAA')
+    }
   })
 
   it('is not asked for by health, the document and its page, nor for what is not there', async () => {
