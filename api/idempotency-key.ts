@@ -1,6 +1,6 @@
 /** The header Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): what makes a request that is repeated happen once. */
 import type { FastifyReply } from 'fastify'
-import Type from 'typebox'
+import Type, { type TSchema } from 'typebox'
 import { HttpError } from './problem.js'
 
 const MAX_KEY = 255
@@ -13,12 +13,15 @@ export const idempotencyKey = Type.Optional(
   }),
 )
 
-/** Of an answer that is given again; for the document. */
-export const replayedHeader = {
-  'idempotency-replayed': {
-    description: 'true: stored by an earlier request with this key, which got the same answer.',
-    schema: { type: 'string' },
-  },
+/** An answer that may be given again, for the document. */
+export function replayed<T extends TSchema>(answer: T): T {
+  const headers = {
+    'Idempotency-Replayed': {
+      description: 'true when an earlier request with this key stored it and got this answer.',
+      schema: { type: 'string' },
+    },
+  }
+  return { ...answer, headers } as T
 }
 
 const QUOTED = /^"((?:[ !#-[\]-~]|\\["\\])*)"$/

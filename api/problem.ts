@@ -8,6 +8,7 @@ import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import Type, { type Static } from 'typebox'
 import { JlogError, type JlogErrorCode } from '../jlog/index.js'
 import { SpoolError, type SpoolErrorCode } from '../spool/index.js'
+import { isHeldBack } from './expect-continue.js'
 
 export const Problem = Type.Object(
   {
@@ -140,7 +141,8 @@ function problem(
   error?: Partial<FastifyError> & { retryAfter?: number },
 ): Problem {
   request.server.countProblem?.(code)
-  if (!request.raw.complete) discardRest(request.raw)
+  if (isHeldBack(request.raw)) reply.header('connection', 'close')
+  else if (!request.raw.complete) discardRest(request.raw)
   if (status === 503 || status === 429)
     reply.header('retry-after', error?.retryAfter ?? RETRY_AFTER_SECONDS)
   reply.code(status).type(PROBLEM_TYPE)

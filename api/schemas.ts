@@ -90,16 +90,57 @@ const InjectionFields = {
   binding: Type.Optional(Type.String({ maxLength: 255 })),
   next_attempt: Type.Optional(TimeInput),
   retention: Type.Optional(Type.Number({ minimum: 0, description: 'Seconds' })),
+  durability: Type.Optional(
+    Type.String({
+      maxLength: 63,
+      description: 'durable (default): the answer comes when it is on the disk.',
+      examples: ['durable'],
+    }),
+  ),
 }
 
 const Address = Type.String({ maxLength: 998 })
 
+function envelopeFields(maxRecipients: number) {
+  return {
+    mailfrom: Type.String({
+      maxLength: 998,
+      description: 'Envelope sender; empty, or <>, for the null sender.',
+      examples: ['sender@example.com'],
+    }),
+    rcptto: Type.Array(Address, {
+      minItems: 1,
+      maxItems: maxRecipients,
+      description: 'Envelope recipients, SMTPUTF8 or not.',
+      examples: [['rcpt@example.net']],
+    }),
+    context: Type.Optional(Type.Partial(Context, { additionalProperties: false })),
+    ...InjectionFields,
+  }
+}
+
+/** All of a message but its content. */
+export function injectionMeta(maxRecipients: number) {
+  return Type.Object(envelopeFields(maxRecipients), { additionalProperties: false })
+}
+export type InjectionMeta = Static<ReturnType<typeof injectionMeta>>
+
+/** For the document. */
+export const InjectionForm = Type.Object({
+  meta: Type.Object({}, { description: 'First: JSON, as an injection without its content.' }),
+  message: Type.String({ format: 'binary', description: 'Then: the message as it is.' }),
+})
+
 export function injectionJson(maxRecipients: number) {
   return Type.Object(
     {
-      mailfrom: Address,
-      rcptto: Type.Array(Address, { minItems: 1, maxItems: maxRecipients }),
-      content: Type.Optional(Type.String({ description: 'The message as text; stored as UTF-8.' })),
+      ...envelopeFields(maxRecipients),
+      content: Type.Optional(
+        Type.String({
+          description: 'The message as text; stored as UTF-8.',
+          examples: ['Subject: Hello\r\n\r\nHello.\r\n'],
+        }),
+      ),
       content_base64: Type.Optional(
         Type.String({
           contentEncoding: 'base64',
@@ -111,8 +152,6 @@ export function injectionJson(maxRecipients: number) {
           description: 'Id of a message whose content it shares; instead of content.',
         }),
       ),
-      context: Type.Optional(Type.Partial(Context)),
-      ...InjectionFields,
     },
     { additionalProperties: false },
   )
@@ -135,6 +174,10 @@ export const Injected = Type.Object({
   ids: Type.Array(MessageId, { description: 'One a recipient, in order.' }),
   size: Type.Integer(),
   sha256: Type.String(),
+})
+
+export const InjectedBatch = Type.Object({
+  results: Type.Array(Injected, { description: 'One a message, in order.' }),
 })
 
 export const SpoolState = Type.Object({

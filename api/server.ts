@@ -14,6 +14,7 @@ import Fastify, {
 import { Registry } from 'prom-client'
 import { Jobs } from '../spool/index.js'
 import { type ConnectionLimits, limitConnections, serverOptions } from './connections.js'
+import { holdBack } from './expect-continue.js'
 import { type Authenticator, auth, SECURITY_SCHEMES } from './plugins/auth.js'
 import { type BodyParserOptions, bodyParsers } from './plugins/body-parsers.js'
 import { type ApiMetrics, metrics } from './plugins/metrics.js'
@@ -23,6 +24,7 @@ import { claimRoutes } from './routes/claims.js'
 import { contextRoutes } from './routes/context.js'
 import { eventRoutes } from './routes/events.js'
 import { healthRoutes } from './routes/health.js'
+import { injectionRoutes } from './routes/injection.js'
 import { jobRoutes } from './routes/jobs.js'
 import { journalRoutes } from './routes/journals.js'
 import { contentRoutes } from './routes/message-content.js'
@@ -42,6 +44,8 @@ export interface ApiLimits extends BodyParserOptions, ConnectionLimits {
   readonly maxMessageSize: number
   /** Recipients in one injection. */
   readonly maxRecipients: number
+  /** Messages in one batch. */
+  readonly maxBatch: number
   /** Event streams and long polls open at once. */
   readonly maxTails: number
   /** Journals, and subscribers of each; left out: 1000. */
@@ -98,6 +102,7 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH, ignoreTrailingSlash: true },
   })
   limitConnections(app, limits)
+  holdBack(app)
   app.setValidatorCompiler(compileValidator)
   app.setErrorHandler(handleError)
   app.setNotFoundHandler(handleNotFound)
@@ -139,6 +144,7 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
 
 const v1Routes: FastifyPluginAsync<{ routes: RouteOptions }> = async (v1, { routes }) => {
   for (const plugin of [
+    injectionRoutes,
     messageRoutes,
     contentRoutes,
     contextRoutes,

@@ -10,6 +10,7 @@ export type MessageStore = Pick<
   Spool,
   | 'stageBody'
   | 'swapOut'
+  | 'swapOutMulti'
   | 'swapIn'
   | 'meta'
   | 'swapOutMeta'

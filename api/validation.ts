@@ -5,11 +5,19 @@
 import { Ajv, type Options } from 'ajv'
 import formats from 'ajv-formats'
 import type { FastifySchemaCompiler } from 'fastify'
+import Type, { type TUnsafe } from 'typebox'
 
 const common: Options = { useDefaults: true, strict: false }
 const textual = new Ajv({ ...common, coerceTypes: 'array' })
 const exact = new Ajv(common)
 for (const ajv of [textual, exact]) formats.default(ajv)
 
+const READ_BY_HANDLER = 'x-read-by-handler'
+
+/** A schema for the document alone: of a body that is a stream, or that the handler checks piece by piece. */
+export function readByHandler<T>(schema: object): TUnsafe<T> {
+  return Type.Unsafe<T>({ ...schema, [READ_BY_HANDLER]: true })
+}
+
 export const compileValidator: FastifySchemaCompiler<object> = ({ schema, httpPart }) =>
-  (httpPart === 'body' ? exact : textual).compile(schema)
+  READ_BY_HANDLER in schema ? () => true : (httpPart === 'body' ? exact : textual).compile(schema)

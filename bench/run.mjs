@@ -5,7 +5,7 @@ import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 const here = fileURLToPath(new URL('.', import.meta.url))
-const HELPERS = new Set(['run', 'http-bare'])
+const HELPERS = new Set(['run', 'http-bare', 'http-setup'])
 const known = readdirSync(here)
   .filter((name) => name.endsWith('.mjs'))
   .map((name) => name.replace(/\.mjs$/, ''))

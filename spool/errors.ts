@@ -46,6 +46,8 @@ export type SpoolErrorCode = (typeof SPOOL_ERROR_CODES)[number]
 export interface SpoolErrorDetails {
   /** The part of the input that was wrong (SPOOL_ERR_INVALID). */
   readonly field?: string
+  /** Of several messages, which one it is about, counted from 0. */
+  readonly index?: number
   /** Message id. */
   readonly id?: string
   /** Path of the file or directory concerned. */
@@ -63,6 +65,7 @@ export class SpoolError extends Error {
   override readonly name = 'SpoolError'
   readonly code: SpoolErrorCode
   readonly field: string | undefined
+  readonly index: number | undefined
   readonly id: string | undefined
   readonly file: string | undefined
   readonly pid: number | null | undefined
@@ -76,6 +79,7 @@ export class SpoolError extends Error {
     )
     this.code = code
     this.field = details.field
+    this.index = details.index
     this.id = details.id
     this.file = details.file
     this.pid = details.pid
@@ -87,6 +91,18 @@ export class SpoolError extends Error {
 /** SPOOL_ERR_INVALID for one named field. */
 export function invalid(field: string, what: string): SpoolError {
   return new SpoolError('SPOOL_ERR_INVALID', `${field}: ${what}`, { field })
+}
+
+/** The same error, of one of several messages. */
+export function ofMessage(error: unknown, index: number): unknown {
+  if (!(error instanceof SpoolError) || error.index !== undefined) return error
+  // What it says says where already.
+  const { code, message, field, id, pid, version, cause } = error
+  const where = { field, id, pid, version }
+  const known = Object.fromEntries(Object.entries(where).filter(([, value]) => value !== undefined))
+  const copy = new SpoolError(code, message, { ...known, index })
+  if (cause !== undefined) copy.cause = cause
+  return copy
 }
 
 function describe(what: string, { file, advice, cause }: SpoolErrorDetails): string {

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 import { type Bodies, Staged } from './bodies.js'
 import type { Clock } from './clock.js'
 import type { Committer, Transaction } from './committer.js'
-import { invalid, SpoolError } from './errors.js'
+import { invalid, ofMessage, SpoolError } from './errors.js'
 import {
   decodeKept,
   encodeKept,
@@ -52,6 +52,8 @@ const DEFAULT_SECONDS = 86_400
 const DEFAULT_MAX_KEYS = 10_000_000
 const MAX_SECONDS = 366 * 86_400
 const MAX_KEY_BYTES = 255
+/** Messages prepared before others have their turn. */
+const TURN = 256
 /** Bytes of the rows of a key, beside its answer. */
 const KEPT_WEIGHT = 256
 /** Removed in one operation. */
@@ -113,10 +115,15 @@ export class IdempotencyKeys {
     const ours: StagedBody[] = []
     try {
       const staged: Asked[] = []
-      for (const message of messages) {
-        const envelope = validateMessage(message, this.#parts.contextLimits)
-        const body = await this.#stage(message.body, ours)
-        staged.push({ message: { ...message, body }, envelope, body })
+      for (const [i, message] of messages.entries()) {
+        try {
+          const envelope = validateMessage(message, this.#parts.contextLimits)
+          const body = await this.#stage(message.body, ours)
+          staged.push({ message: { ...message, body }, envelope, body })
+        } catch (error) {
+          throw ofMessage(error, i)
+        }
+        if (i % TURN === TURN - 1) await turn()
       }
       const fingerprint = fingerprintOf(staged)
       // First what is committed: with it, content that is shared need not be there any more.
@@ -151,7 +158,12 @@ export class IdempotencyKeys {
   ): Promise<SwapOutResult[] | { kept: KeptAnswer }> {
     let isStored = false
     try {
-      for (const { message } of messages) await storing.add(message)
+      for (const [i, { message }] of messages.entries()) {
+        await storing.add(message).catch((error: unknown) => {
+          throw ofMessage(error, i)
+        })
+        if (i % TURN === TURN - 1) await turn()
+      }
       const weight = storing.weight + KEPT_WEIGHT + storing.results.length * 64
       // What is found is a result, not an error: it holds only once the transaction it was seen in is durable.
       const kept = await this.#parts.committer.submit((tx) => {
@@ -302,4 +314,8 @@ function keysFull(maxKeys: number): SpoolError {
   return new SpoolError('SPOOL_ERR_KEYS_FULL', `${maxKeys} idempotency keys are kept already`, {
     advice: 'wait for some to end, or allow for more of them, or for a shorter time',
   })
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
 }

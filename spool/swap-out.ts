@@ -1,7 +1,7 @@
 /** Storing messages: each with its log records, all of a call in one transaction or none. */
 import { contentDropped } from './body-refs.js'
 import type { Core } from './core.js'
-import { invalid } from './errors.js'
+import { invalid, ofMessage } from './errors.js'
 import type {
   CopyOptions,
   MessageMeta,
@@ -11,6 +11,9 @@ import type {
 } from './message.js'
 import { Storing } from './storing.js'
 import type { SwapIns } from './swap-in.js'
+
+/** Messages prepared before others have their turn. */
+const TURN = 256
 
 export class SwapOuts {
   readonly #core: Core
@@ -44,7 +47,7 @@ export class SwapOuts {
     const taken = await this.#core.hooks.swapOutMulti(messages)
     if (taken !== null) return taken
     const storing = new Storing(this.#core)
-    await this.#add(storing, messages)
+    await this.#add(storing, messages, ofMessage)
     await this.#commit(storing)
     return storing.results
   }
@@ -67,12 +70,19 @@ export class SwapOuts {
     return this.#core.idempotency.storeOnce(key, messages, () => new Storing(this.#core))
   }
 
-  async #add(storing: Storing, messages: readonly NewMessage[]): Promise<void> {
-    try {
-      for (const message of messages) await storing.add(message)
-    } catch (error) {
-      await storing.giveUp()
-      throw error
+  async #add(
+    storing: Storing,
+    messages: readonly NewMessage[],
+    name: (error: unknown, i: number) => unknown = (error) => error,
+  ): Promise<void> {
+    for (const [i, message] of messages.entries()) {
+      try {
+        if (!storing.addAtOnce(message)) await storing.add(message)
+      } catch (error) {
+        await storing.giveUp()
+        throw name(error, i)
+      }
+      if (i % TURN === TURN - 1) await new Promise((resolve) => setImmediate(resolve))
     }
   }
 

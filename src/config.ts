@@ -180,7 +180,13 @@ export const ConfigSchema = Type.Object(
           minimum: 1,
           maximum: 100_000,
           default: 10_000,
-          description: 'Recipients in one injection.',
+          description: 'Recipients in one injection, or in one batch together.',
+        }),
+        batch: Type.Integer({
+          minimum: 1,
+          maximum: 100_000,
+          default: 10_000,
+          description: 'Messages in one batch.',
         }),
         tails: Type.Integer({
           minimum: 0,

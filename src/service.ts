@@ -110,6 +110,7 @@ export class Service {
           maxBufferedBody: config.limits.json_bytes,
           maxMessageSize: config.spool.max_message_size,
           maxRecipients: config.limits.recipients,
+          maxBatch: config.limits.batch,
           maxTails: config.limits.tails,
           maxJournals: config.limits.journals,
           maxSubscribers: config.limits.subscribers,

@@ -1,6 +1,8 @@
 /** Content types beside JSON: mail as a stream, records as bytes. */
+import { isUtf8 } from 'node:buffer'
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { HttpError } from '../problem.js'
 import { MESSAGE_TYPE, MSGPACK_TYPE, NDJSON_TYPE } from '../schemas.js'
 
 export interface BodyParserOptions {
@@ -16,10 +18,16 @@ const register: FastifyPluginAsync<BodyParserOptions> = async (app, { maxBuffere
     { parseAs: 'buffer', bodyLimit: maxBufferedBody },
     (_request, body, done) => done(null, body),
   )
-  app.addContentTypeParser(
-    'application/merge-patch+json',
-    { parseAs: 'string', bodyLimit: maxBufferedBody },
-    app.getDefaultJsonParser('error', 'error'),
+  // Fastify's own would put replacement characters for what is not UTF-8, and so store what nobody sent.
+  const parseJson = app.getDefaultJsonParser('error', 'error')
+  app.removeContentTypeParser('application/json')
+  app.addContentTypeParser<Buffer>(
+    ['application/json', 'application/merge-patch+json'],
+    { parseAs: 'buffer', bodyLimit: maxBufferedBody },
+    (request, body, done) => {
+      if (isUtf8(body)) parseJson(request, body.toString('utf8'), done)
+      else done(new HttpError(400, 'INVALID_UTF8', 'body: not UTF-8'))
+    },
   )
 }
 

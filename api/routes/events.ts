@@ -11,6 +11,7 @@ import {
   freeEventFromJson,
   misplaced,
 } from '../event-json.js'
+import { readNdjson } from '../ndjson.js'
 import { HttpError, problemOf } from '../problem.js'
 import { IdParams, NDJSON_TYPE, problems } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
@@ -98,31 +99,9 @@ export const eventRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, 
 
 /** Throws HttpError 400 naming the line. */
 function readLines(request: FastifyRequest): EventLine[] {
-  if (!Buffer.isBuffer(request.body)) {
-    throw new HttpError(
-      415,
-      'FST_ERR_CTP_INVALID_MEDIA_TYPE',
-      `send the events as ${NDJSON_TYPE}, an object a line`,
-    )
-  }
-  const validate = request.compileValidationSchema(EventLine, 'body')
-  const lines: EventLine[] = []
-  for (const [i, text] of request.body.toString('utf8').split('\n').entries()) {
-    if (text.trim() === '') continue
-    const refuse = (what: string) => new HttpError(400, 'INVALID_LINE', `line ${i + 1}: ${what}`)
-    let line: EventLine
-    try {
-      line = JSON.parse(text) as EventLine
-    } catch {
-      throw refuse('not JSON')
-    }
-    if (!validate(line)) {
-      const [first] = validate.errors ?? []
-      throw refuse(`${first?.instancePath ?? ''} ${first?.message ?? 'is not valid'}`.trim())
-    }
-    const wrong = misplaced(line)
-    if (wrong !== null) throw refuse(wrong)
-    lines.push(line)
-  }
-  return lines
+  return readNdjson<EventLine>(request, EventLine, 'events').map(({ line, value }) => {
+    const wrong = misplaced(value)
+    if (wrong !== null) throw new HttpError(400, 'INVALID_LINE', `line ${line}: ${wrong}`)
+    return value
+  })
 }

@@ -1,77 +1,17 @@
-/** Injection, listing, meta, removal. */
+/** Listing, meta, removal. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
-import Type, { type Static } from 'typebox'
-import { MESSAGE_STATES, type NewMessage } from '../../spool/index.js'
-import { takeBody } from '../body.js'
-import { idempotencyKey, noteReplay, parseIdempotencyKey } from '../idempotency-key.js'
+import Type from 'typebox'
+import { MESSAGE_STATES } from '../../spool/index.js'
 import { metaToJson, parseTime, patchFromJson } from '../message-json.js'
 import { renderMeta } from '../meta-render.js'
 import { parseIfMatch, preferred } from '../negotiation.js'
-import { HttpError, refuseWhenNotReady } from '../problem.js'
-import {
-  Empty,
-  IdParams,
-  Injected,
-  type InjectionJson,
-  injectionJson,
-  injectionQuery,
-  MESSAGE_TYPE,
-  MetaPatchJson,
-  MetaRef,
-  problems,
-  TimeInput,
-} from '../schemas.js'
+import { Empty, IdParams, MetaPatchJson, MetaRef, problems, TimeInput } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
 
 const PAGE_LIMIT = 1000
 const META_TYPES = ['application/json', 'text/plain', 'application/xml'] as const
 
-export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, options) => {
-  const { spool, limits } = options
-  const Query = injectionQuery(limits.maxRecipients)
-  const Json = injectionJson(limits.maxRecipients)
-
-  app.post(
-    '/messages',
-    {
-      config: { scope: 'inject' },
-      schema: {
-        operationId: 'swap_out',
-        summary: 'Inject a message',
-        description:
-          'Stores the message for each recipient, with the log record of its reception, and answers once all of it is durable.',
-        tags: ['messages'],
-        querystring: Query,
-        headers: Type.Object({ 'idempotency-key': idempotencyKey }),
-        body: {
-          description: 'The message as it is, streamed, with from and to in the query; or JSON.',
-          content: {
-            [MESSAGE_TYPE]: { schema: Type.Unsafe<NodeJS.ReadableStream>({}) },
-            'application/json': { schema: Json },
-          },
-        },
-        response: { 201: Injected, ...problems(400, 404, 409, 413, 415, 503, 507) },
-      },
-    },
-    async (request, reply) => {
-      refuseWhenNotReady(options)
-      const key = parseIdempotencyKey(request.headers['idempotency-key'])
-      const message = isJson(request)
-        ? messageFromJson(request.body as InjectionJson)
-        : await messageFromStream(request, request.query, options)
-      const result = await storeOrDiscard(options, message, key)
-      noteReplay(reply, result)
-      reply.code(201)
-      return {
-        result: result.result,
-        ids: [...result.ids],
-        size: result.size,
-        sha256: result.sha256,
-      }
-    },
-  )
-
+export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, { spool }) => {
   app.get(
     '/messages',
     {
@@ -228,96 +168,4 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
       return reply.code(204).send(null)
     },
   )
-}
-
-function isJson(request: FastifyRequest): boolean {
-  return request.headers['content-type']?.startsWith('application/json') ?? false
-}
-
-function messageFromJson(json: InjectionJson): NewMessage {
-  const { content, content_base64: base64, refs, context, ...envelope } = json
-  if ([content, base64, refs].filter((given) => given !== undefined).length !== 1) {
-    throw new HttpError(
-      400,
-      'INVALID_CONTENT',
-      'body: give the message as content, as content_base64 or as refs, one of them',
-    )
-  }
-  const body =
-    refs !== undefined
-      ? { refs }
-      : content === undefined
-        ? decodeBase64(base64!)
-        : Buffer.from(content, 'utf8')
-  return {
-    ...envelopeOf(envelope),
-    mailfrom: json.mailfrom,
-    rcptto: json.rcptto,
-    body,
-    ...(context ? { context } : {}),
-  }
-}
-
-/** By hand, because a pattern that says as much takes a stack as deep as the text is long. */
-function decodeBase64(text: string): Buffer {
-  const end = text.length - (text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0)
-  const bad = text.search(/[^A-Za-z0-9+/]/)
-  if (text.length % 4 !== 0 || (bad !== -1 && bad < end)) {
-    const where = bad !== -1 && bad < end ? `at character ${bad}` : 'by its length'
-    throw new HttpError(400, 'INVALID_CONTENT', `body.content_base64: not base64, ${where}`)
-  }
-  return Buffer.from(text, 'base64')
-}
-
-async function messageFromStream(
-  request: FastifyRequest,
-  query: Static<ReturnType<typeof injectionQuery>>,
-  options: RouteOptions,
-): Promise<NewMessage> {
-  const { from, to, ...envelope } = query
-  if (!request.headers['content-type']?.startsWith(MESSAGE_TYPE)) {
-    throw new HttpError(
-      415,
-      'FST_ERR_CTP_INVALID_MEDIA_TYPE',
-      `send the message as ${MESSAGE_TYPE} or application/json`,
-    )
-  }
-  if (from === undefined || to === undefined) {
-    throw new HttpError(
-      400,
-      'INVALID_ENVELOPE',
-      'querystring: from (may be empty) and at least one to are needed',
-    )
-  }
-  const body = await takeBody(request.raw, options)
-  return { ...envelopeOf(envelope), mailfrom: from, rcptto: to, body }
-}
-
-function envelopeOf(
-  fields: Omit<Static<ReturnType<typeof injectionQuery>>, 'from' | 'to'>,
-): Omit<NewMessage, 'mailfrom' | 'rcptto' | 'body'> {
-  const { batch_id, connection_id, protocol, binding_group, binding, next_attempt, retention } =
-    fields
-  return {
-    protocol: protocol ?? 'rest',
-    ...(batch_id === undefined ? {} : { batchId: batch_id }),
-    ...(connection_id === undefined ? {} : { connectionId: connection_id }),
-    ...(binding_group === undefined ? {} : { bindingGroup: binding_group }),
-    ...(binding === undefined ? {} : { binding }),
-    ...(next_attempt === undefined ? {} : { nextAttempt: parseTime(next_attempt) }),
-    ...(retention === undefined ? {} : { retention }),
-  }
-}
-
-async function storeOrDiscard(
-  { spool }: RouteOptions,
-  message: NewMessage,
-  idempotencyKey: string | undefined,
-) {
-  try {
-    return await spool.swapOut(message, { idempotencyKey })
-  } catch (error) {
-    if ('discard' in message.body) await message.body.discard()
-    throw error
-  }
 }

@@ -171,6 +171,39 @@ describe('POST /v1/messages', () => {
       { payload: { mailfrom: '', rcptto: ['b@c.d'], content_base64: 'abc' } },
     ],
     [
+      'half a surrogate pair',
+      400,
+      'INVALID_CONTENT',
+      { payload: { mailfrom: '', rcptto: ['b@c.d'], content: 'x\ud800' } },
+    ],
+    [
+      'JSON that is not UTF-8',
+      400,
+      'INVALID_UTF8',
+      {
+        headers: { 'content-type': 'application/json' },
+        payload: Buffer.from('{"mailfrom":"","rcptto":["b@c.d"],"content":"\xff"}', 'latin1'),
+      },
+    ],
+    [
+      'an envelope in the query beside one in JSON',
+      400,
+      'INVALID_ENVELOPE',
+      { url: ENVELOPE, payload: { mailfrom: '', rcptto: ['b@c.d'], content: '' } },
+    ],
+    [
+      'a durability there is not',
+      422,
+      'DURABILITY_NOT_POSSIBLE',
+      { payload: { mailfrom: '', rcptto: ['b@c.d'], content: '', durability: 'sort of' } },
+    ],
+    [
+      'an unknown dictionary',
+      400,
+      'FST_ERR_VALIDATION',
+      { payload: { mailfrom: '', rcptto: ['b@c.d'], content: '', context: { cnn: {} } } },
+    ],
+    [
       'a newline in an address',
       400,
       'SPOOL_ERR_INVALID',
@@ -239,7 +272,10 @@ describe('POST /v1/messages', () => {
   ]
   it.each(refused)('refuses %s, and keeps nothing of it', async (_name, status, code, request) => {
     const api = await startApi()
-    const response = await api.app.inject({ method: 'POST', url: ENVELOPE, ...request })
+    const isJson =
+      request.headers === undefined || String(request.headers['content-type']).includes('json')
+    const url = isJson ? '/v1/messages' : ENVELOPE
+    const response = await api.app.inject({ method: 'POST', url, ...request })
     expect(response.json()).toMatchObject({ status, code })
     expect(response.statusCode).toBe(status)
     expect(response.headers['content-type']).toMatch(/^application\/problem\+json/)

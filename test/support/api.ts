@@ -50,6 +50,7 @@ export async function startApi(
       maxBufferedBody: MAX_BUFFERED_BODY,
       maxMessageSize: MAX_MESSAGE_SIZE,
       maxRecipients: 1000,
+      maxBatch: 200,
       maxTails: 10,
       requestTimeout: 10_000,
       ...limits,

@@ -1,0 +1,115 @@
+/** What is injected, between JSON or a query (snake case) and the spool. */
+import type { Static } from 'typebox'
+import type { NewMessage } from '../spool/index.js'
+import { parseTime } from './message-json.js'
+import { HttpError } from './problem.js'
+import type { InjectionJson, InjectionMeta, injectionQuery } from './schemas.js'
+
+type InjectionQuery = Static<ReturnType<typeof injectionQuery>>
+type Body = NewMessage['body']
+
+/** Throws HttpError 400, 422. */
+export function messageFromJson(json: InjectionJson): NewMessage {
+  return {
+    ...envelopeOf(json),
+    mailfrom: senderOf(json.mailfrom),
+    rcptto: json.rcptto,
+    body: bodyOf(json),
+  }
+}
+
+/** Throws HttpError 400, 422. */
+export function messageFromMeta(meta: InjectionMeta): (body: Body) => NewMessage {
+  const envelope = { ...envelopeOf(meta), mailfrom: senderOf(meta.mailfrom), rcptto: meta.rcptto }
+  return (body) => ({ ...envelope, body })
+}
+
+/** Throws HttpError 400, 422. */
+export function messageFromQuery(query: InjectionQuery): (body: Body) => NewMessage {
+  const { from, to } = query
+  if (from === undefined || to === undefined) {
+    throw new HttpError(
+      400,
+      'INVALID_ENVELOPE',
+      'querystring: from (may be empty) and at least one to are needed',
+    )
+  }
+  const envelope = { ...envelopeOf(query), mailfrom: senderOf(from), rcptto: to }
+  return (body) => ({ ...envelope, body })
+}
+
+/** Who gives all of it in the body must not be left to think that what is in the query counts. */
+export function refuseQuery(query: object): void {
+  const [name] = Object.keys(query)
+  if (name === undefined) return
+  throw new HttpError(
+    400,
+    'INVALID_ENVELOPE',
+    `querystring.${name}: the envelope is in the body, and in one place only`,
+  )
+}
+
+/** The null sender may be written as SMTP writes it. */
+function senderOf(mailfrom: string): string {
+  return mailfrom === '<>' ? '' : mailfrom
+}
+
+function bodyOf({ content, content_base64: base64, refs }: InjectionJson): Body {
+  const given = +(content !== undefined) + +(base64 !== undefined) + +(refs !== undefined)
+  if (given !== 1) {
+    throw new HttpError(
+      400,
+      'INVALID_CONTENT',
+      'body: give the message as content, as content_base64 or as refs, one of them',
+    )
+  }
+  if (refs !== undefined) return { refs }
+  if (base64 !== undefined) return decodeBase64(base64)
+  if (!isWellFormed(content as string)) {
+    const detail = 'body.content: half of a surrogate pair, which has no UTF-8'
+    throw new HttpError(400, 'INVALID_CONTENT', detail)
+  }
+  return Buffer.from(content as string, 'utf8')
+}
+
+/** ES2024; Node.js has it since version 20. */
+function isWellFormed(text: string): boolean {
+  return (text as string & { isWellFormed(): boolean }).isWellFormed()
+}
+
+/** By hand, because a pattern that says as much takes a stack as deep as the text is long. */
+function decodeBase64(text: string): Buffer {
+  const end = text.length - (text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0)
+  const bad = text.search(/[^A-Za-z0-9+/]/)
+  if (text.length % 4 !== 0 || (bad !== -1 && bad < end)) {
+    const where = bad !== -1 && bad < end ? `at character ${bad}` : 'by its length'
+    throw new HttpError(400, 'INVALID_CONTENT', `body.content_base64: not base64, ${where}`)
+  }
+  return Buffer.from(text, 'base64')
+}
+
+function envelopeOf(
+  fields: Omit<InjectionQuery, 'from' | 'to'> & Pick<InjectionMeta, 'context'>,
+): Omit<NewMessage, 'mailfrom' | 'rcptto' | 'body'> {
+  const { next_attempt: nextAttempt, protocol = 'rest', binding, retention, context } = fields
+  checkDurability(fields.durability)
+  return {
+    protocol,
+    batchId: fields.batch_id,
+    connectionId: fields.connection_id,
+    bindingGroup: fields.binding_group,
+    binding,
+    retention,
+    context,
+    nextAttempt: nextAttempt === undefined ? undefined : parseTime(nextAttempt),
+  }
+}
+
+function checkDurability(durability: string | undefined): void {
+  if (durability === undefined || durability === 'durable') return
+  throw new HttpError(
+    422,
+    'DURABILITY_NOT_POSSIBLE',
+    `durability: ${JSON.stringify(durability)} is not possible here; durable is`,
+  )
+}
