@@ -50,6 +50,8 @@ export interface InjectionFields {
   next_attempt?: TimeInput | undefined
   /** Seconds. */
   retention?: number | undefined
+  /** `durable` when not given. */
+  durability?: string | undefined
 }
 
 export interface InjectedJson {
