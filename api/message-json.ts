@@ -91,10 +91,11 @@ export function parseTime(time: Static<typeof TimeInput>): number {
 }
 
 export function spoolStateToJson(stats: SpoolStats, space: SpoolSpace): Static<typeof SpoolState> {
-  const { messages, bodies, bytes, due, outbox, readOnly, idempotencyKeys } = stats
+  const { messages, unspooled, bodies, bytes, due, outbox, readOnly, idempotencyKeys } = stats
   const oldest = outbox.oldest === null ? null : new Date(outbox.oldest).toISOString()
   return {
     messages,
+    unspooled,
     bodies,
     bytes,
     due,

@@ -182,6 +182,7 @@ export const InjectedBatch = Type.Object({
 
 export const SpoolState = Type.Object({
   messages: Type.Integer(),
+  unspooled: Type.Integer({ description: 'Those of them that are in memory alone.' }),
   bodies: Type.Integer({ description: 'Contents; recipients of one reception share theirs.' }),
   bytes: Type.Integer({ description: 'Of all contents, each counted once.' }),
   due: Type.Integer({ description: 'Messages that have a next attempt.' }),

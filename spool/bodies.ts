@@ -14,7 +14,7 @@ import { invalid, SpoolError } from './errors.js'
 import { type BodyRef, CHUNK_BYTES, chunkCount, chunkKey, chunkLength } from './layout.js'
 import type { ByteRange, StagedBody, StageOptions, SwappedBody } from './message.js'
 import type { IdGenerator } from './message-id.js'
-import type { Store } from './store.js'
+import type { RowStore } from './rows.js'
 
 /** Chunks deleted in one operation. */
 const DELETE_CHUNKS = 512
@@ -32,6 +32,8 @@ export interface BodiesOptions {
   maxMessageSize: number
   /** Bodies of so many bytes, and the rest of those that come, are packed; infinite: none are. */
   packFrom: number
+  /** Whose staged bodies are taken, too, when they are in memory. */
+  takesFrom?: Bodies | undefined
 }
 
 /** Where a staged body is: in memory, as it is or in chunks that are packed, or stored. */
@@ -76,7 +78,7 @@ export class Staged implements StagedBody {
 }
 
 export class Bodies {
-  readonly #store: Store
+  readonly #store: RowStore
   readonly #committer: Committer
   readonly #ids: IdGenerator
   readonly #options: BodiesOptions
@@ -91,7 +93,7 @@ export class Bodies {
   #left: Buffer[] = []
   #closing = false
 
-  constructor(store: Store, committer: Committer, ids: IdGenerator, options: BodiesOptions) {
+  constructor(store: RowStore, committer: Committer, ids: IdGenerator, options: BodiesOptions) {
     this.#store = store
     this.#committer = committer
     this.#ids = ids
@@ -153,12 +155,18 @@ export class Bodies {
 
   /** Bytes that can be had as a body at once, to be written with its message; undefined: stage them. */
   inMemory(bytes: Uint8Array): Staged | undefined {
-    const { largeMessageThreshold, maxMessageSize, packFrom } = this.#options
+    const { packFrom } = this.#options
     const { length } = bytes
-    if (length > largeMessageThreshold || length > maxMessageSize) return undefined
+    if (!this.isSmall(bytes)) return undefined
     if (length < packFrom) return new Staged(this, length, digestOf(bytes), { buffer: bytes })
     if (length > PACK_AT_ONCE) return undefined
     return new Staged(this, length, digestOf(bytes), { rows: chunksOf(bytes).map(packChunk) })
+  }
+
+  /** Whether the bytes may be held in memory and are within the limit. */
+  isSmall({ length }: Uint8Array): boolean {
+    const { largeMessageThreshold, maxMessageSize } = this.#options
+    return length <= largeMessageThreshold && length <= maxMessageSize
   }
 
   async #inMemory(bytes: Uint8Array, digest = digestOf(bytes)): Promise<Staged> {
@@ -168,6 +176,11 @@ export class Bodies {
     const rows =
       length > PACK_AT_ONCE ? await Promise.all(chunks.map(packChunkApart)) : chunks.map(packChunk)
     return new Staged(this, length, digest, { rows })
+  }
+
+  /** Whether the body was staged here, or can be had from where it was. */
+  takes({ owner, place }: Staged): boolean {
+    return owner === this || (owner === this.#options.takesFrom && !('stored' in place))
   }
 
   /** Within the message's transaction: makes the body the message's. Returns its id. */

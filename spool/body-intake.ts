@@ -4,7 +4,7 @@ import { packChunkApart } from './chunk-codec.js'
 import type { Committer } from './committer.js'
 import { SpoolError } from './errors.js'
 import { CHUNK_BYTES, chunkKey } from './layout.js'
-import type { Store } from './store.js'
+import type { RowStore } from './rows.js'
 
 /** Chunks written in one operation. */
 const SLAB_CHUNKS = 16
@@ -15,7 +15,7 @@ const EMPTY = Buffer.alloc(0)
 export class Intake {
   readonly body: Buffer
   started = false
-  readonly #store: Store
+  readonly #store: RowStore
   readonly #committer: Committer
   readonly #packFrom: number
   #slab = EMPTY
@@ -27,7 +27,7 @@ export class Intake {
   #underWay = EMPTY
 
   /** `packFrom`: chunks are packed once so many bytes have come. */
-  constructor(store: Store, committer: Committer, body: Buffer, packFrom: number) {
+  constructor(store: RowStore, committer: Committer, body: Buffer, packFrom: number) {
     this.#store = store
     this.#committer = committer
     this.body = body

@@ -41,7 +41,7 @@ export class Changes {
       metas.forget(key)
       return written
     })
-    return { result: 'complete', meta: metaOf(key, next) }
+    return { result: this.#core.isDurable ? 'complete' : 'partial', meta: metaOf(key, next) }
   }
 
   /** Throws SPOOL_ERR_NOT_FOUND. */

@@ -1,6 +1,6 @@
 /** What a check finds, and how it is told: everything is counted, a bounded number is listed. */
 import type { Counters } from './layout.js'
-import type { DatabaseName } from './store.js'
+import type { DatabaseName } from './rows.js'
 
 export const PROBLEMS = [
   'row-malformed',

@@ -13,7 +13,7 @@ import { type Activity, NO_ACTIVITY, type SpoolObserver, type Waiting } from './
 import { SpoolError } from './errors.js'
 import type { EventType } from './event-types.js'
 import { CHUNK_BYTES, type Counters } from './layout.js'
-import type { DatabaseName, Store } from './store.js'
+import type { DatabaseName, RowStore } from './rows.js'
 
 /** Databases whose rows are read, changed and written back within a transaction. */
 const TRACKED: ReadonlySet<DatabaseName> = new Set([
@@ -60,11 +60,11 @@ export class Transaction {
   readonly records: LoggedRecord[] = []
   /** What happened to messages, whether or not it is logged. */
   readonly events: EventType[] = []
-  readonly #store: Store
+  readonly #store: RowStore
   readonly #overlay = new Map<string, Buffer | null>()
   #counters: Record<CounterName, number>
 
-  constructor(store: Store, counters: AllCounters) {
+  constructor(store: RowStore, counters: AllCounters) {
     this.#store = store
     this.#counters = { ...counters }
   }
@@ -152,13 +152,15 @@ interface Queued {
 }
 
 export interface CommitterHooks {
+  /** What has to be durable elsewhere before the transaction is written; fails it when that fails. */
+  settle?(tx: Transaction): Promise<void>
   /** Called last in each transaction that has something to write; may write more. */
   beforeCommit(tx: Transaction): void
   afterCommit(tx: Transaction): void
 }
 
 export class Committer {
-  readonly #store: Store
+  readonly #store: RowStore
   readonly #hooks: CommitterHooks
   readonly #observer: SpoolObserver | undefined
   #counters: AllCounters
@@ -172,7 +174,12 @@ export class Committer {
   #refusal: SpoolError | null = null
   #idle: (() => void)[] = []
 
-  constructor(store: Store, counters: Counters, hooks: CommitterHooks, observer?: SpoolObserver) {
+  constructor(
+    store: RowStore,
+    counters: Counters,
+    hooks: CommitterHooks,
+    observer?: SpoolObserver,
+  ) {
     this.#store = store
     this.#counters = { ...counters, ...NO_ACTIVITY }
     this.#observer = observer
@@ -276,6 +283,7 @@ export class Committer {
 
   async #commit(tx: Transaction): Promise<void> {
     const { writes } = tx
+    if (this.#hooks.settle !== undefined) await this.#hooks.settle(tx)
     if (writes.length === 0) return
     this.#store.touched(bytesMapped(writes))
     try {
@@ -310,7 +318,8 @@ export class Committer {
   #succeeded(group: Queued[], tx: Transaction, milliseconds: number): void {
     this.#underWay = false
     this.#counters = tx.counters
-    if (this.#observer !== undefined && tx.writes.length > 0) {
+    const isWorthTelling = tx.writes.length > 0 || tx.events.length > 0
+    if (this.#observer !== undefined && isWorthTelling) {
       this.#observer.committed({ milliseconds, operations: group.length, events: tx.events })
     }
     this.#hooks.afterCommit(tx)
@@ -322,7 +331,9 @@ export class Committer {
   #failed(group: Queued[], cause: unknown): void {
     this.#underWay = false
     const weight = group.reduce((sum, queued) => sum + queued.weight, 0)
-    const error = describeFailure(cause, this.#store.path, weight)
+    // An error of ours is one of the store that it was to be settled in.
+    const error =
+      cause instanceof SpoolError ? cause : describeFailure(cause, this.#store.path, weight)
     this.#observer?.commitFailed(error.code)
     if (error.code !== 'SPOOL_ERR_FULL') {
       const refusal = new SpoolError(

@@ -25,29 +25,38 @@ import {
 } from './layout.js'
 import { IdGenerator, parseId } from './message-id.js'
 import { MetaWrites } from './meta-writes.js'
-import { DEFAULT_LARGE_THRESHOLD, DEFAULT_MODE, packFrom, type SpoolOptions } from './options.js'
+import { DEFAULT_LARGE_THRESHOLD, packFrom, type SpoolOptions } from './options.js'
 import { OutboxStore } from './outbox-store.js'
-import type { Ownership } from './owner.js'
-import { Quarantine } from './quarantine.js'
-import type { Store } from './store.js'
-import { Upkeep, type UpkeepParts } from './upkeep.js'
+import type { RowStore } from './rows.js'
 import { CONTEXT_LIMITS, type ContextLimits } from './validate.js'
 
 export interface CoreParts {
-  readonly store: Store
-  readonly owner: Ownership | null
+  readonly store: RowStore
   readonly options: SpoolOptions
   /** Whether to delete what belongs to no message; repair leaves it alone. */
   readonly sweep: boolean
-  readonly restore: UpkeepParts['restore']
+  /** Told when a message cannot be read. */
+  readonly onUnreadable: (id: string, error: unknown) => void
+  /** Of a core in memory. */
+  readonly held?: Held | undefined
+}
+
+/** What makes the messages of a core in memory, and what is logged of them, durable. */
+export interface Held {
+  /** Where they are spooled to. */
+  readonly under: Core
+  /** Before a transaction is written in memory. */
+  settle(tx: Transaction): Promise<void>
+  /** Whether a message that the transaction removes goes on in `under`. */
+  isMoved(tx: Transaction, key: Buffer): boolean
 }
 
 export class Core {
-  readonly store: Store
+  readonly store: RowStore
   readonly events: EventOptions | undefined
   readonly hooks: Hooks
   readonly contextLimits: ContextLimits
-  readonly ids = new IdGenerator()
+  readonly ids: IdGenerator
   readonly outbox: OutboxStore
   readonly metas: MetaWrites
   readonly committer: Committer
@@ -55,15 +64,18 @@ export class Core {
   readonly contents: Contents
   readonly delivery: Delivery
   readonly idempotency: IdempotencyKeys
-  readonly upkeep: Upkeep
-  readonly #owner: Ownership | null
+  /** False in memory. */
+  readonly isDurable: boolean
+  readonly #onUnreadable: CoreParts['onUnreadable']
   #closing: Promise<void> | undefined
 
   /** Throws SPOOL_ERR_INVALID for a setting. */
-  constructor({ store, owner, options, sweep, restore }: CoreParts) {
+  constructor({ store, options, sweep, onUnreadable, held }: CoreParts) {
     this.store = store
-    this.#owner = owner
-    this.hooks = new Hooks(options.hooks)
+    this.isDurable = held === undefined
+    this.#onUnreadable = onUnreadable
+    this.hooks = held?.under.hooks ?? new Hooks(options.hooks)
+    this.ids = held?.under.ids ?? new IdGenerator()
     this.events = options.events
     this.contextLimits = options.contextLimits ?? CONTEXT_LIMITS
     const { counters, lastId } = readCounters(store)
@@ -74,20 +86,25 @@ export class Core {
     this.outbox = new OutboxStore(store, () => this.committer)
     this.metas = new MetaWrites(() => this.committer, this.hooks)
     const hooks = {
+      ...(held === undefined ? {} : { settle: (tx: Transaction) => held.settle(tx) }),
       beforeCommit: (tx: Transaction) => this.#beforeCommit(tx),
-      afterCommit: ({ writes }: Transaction) => {
-        this.hooks.committed(writes)
+      afterCommit: (tx: Transaction) => {
+        this.hooks.committed(tx.writes, (key) => held?.isMoved(tx, key) ?? false)
         this.outbox.committed()
         this.metas.committed()
         this.bodies.committed()
         this.delivery.committed()
       },
     }
-    this.committer = new Committer(store, counters, hooks, options.observer)
+    // What happens in memory is told when it is settled.
+    const observer = held === undefined ? options.observer : undefined
+    this.committer = new Committer(store, counters, hooks, observer)
     this.bodies = new Bodies(store, this.committer, this.ids, {
       largeMessageThreshold: options.largeMessageThreshold ?? DEFAULT_LARGE_THRESHOLD,
       maxMessageSize: options.maxMessageSize ?? Number.POSITIVE_INFINITY,
-      packFrom: packFrom(options),
+      // In memory they are held as they come; they are packed when they are spooled.
+      packFrom: held === undefined ? packFrom(options) : Number.POSITIVE_INFINITY,
+      takesFrom: held?.under.bodies,
     })
     const { committer, metas, bodies, ids } = this
     this.contents = new Contents({ committer, metas, bodies, ids })
@@ -122,18 +139,8 @@ export class Core {
     } else if (sweep) {
       bodies.sweep()
       this.delivery.start()
-      this.idempotency.start()
+      if (this.isDurable) this.idempotency.start()
     }
-    this.upkeep = new Upkeep({
-      store,
-      committer,
-      bodies,
-      metas,
-      quarantine: new Quarantine(store.path, options.mode ?? DEFAULT_MODE),
-      leaveUnreadable: options.leaveUnreadable ?? false,
-      indexLanes: () => this.delivery.lanes.index(),
-      restore,
-    })
   }
 
   /** As of the last commit. */
@@ -151,7 +158,7 @@ export class Core {
     try {
       return decodeMeta(key, bytes)
     } catch (error) {
-      this.upkeep.unreadable(id, error)
+      this.unreadable(id, error)
       throw error
     }
   }
@@ -167,6 +174,10 @@ export class Core {
     return { source, ref }
   }
 
+  unreadable(id: string, error: unknown): void {
+    this.#onUnreadable(id, error)
+  }
+
   /** Throws SPOOL_ERR_CLOSED. */
   assertOpen(): void {
     if (this.#closing !== undefined) throw closed(this.store.path)
@@ -178,29 +189,33 @@ export class Core {
     if (this.committer.refusal !== null) throw this.committer.refusal
   }
 
-  /** Idempotent. What is under way is finished; whatever comes later is refused with SPOOL_ERR_CLOSED. */
-  close(): Promise<void> {
-    this.#closing ??= this.#close()
+  /**
+   * Idempotent. What is under way is finished; whatever comes later is refused with SPOOL_ERR_CLOSED.
+   * `first`: what others have to write.
+   */
+  close(first: () => Promise<void> = async () => undefined): Promise<void> {
+    this.#closing ??= this.#close(first)
     return this.#closing
   }
 
-  async #close(): Promise<void> {
-    await this.delivery.stop()
-    await this.idempotency.stop()
-    if (!this.store.readOnly) await this.metas.sync()
-    this.metas.stop()
-    await this.upkeep.idle()
-    this.committer.refuse(closed(this.store.path))
-    await this.committer.idle()
-    await this.bodies.close()
-    await this.committer.idle()
-    await this.store.close()
-    await this.#owner?.release()
+  async #close(first: () => Promise<void>): Promise<void> {
+    try {
+      await first()
+    } finally {
+      await this.delivery.stop()
+      await this.idempotency.stop()
+      if (!this.store.readOnly) await this.metas.sync()
+      this.metas.stop()
+      this.committer.refuse(closed(this.store.path))
+      await this.committer.idle()
+      await this.bodies.close()
+      await this.committer.idle()
+    }
   }
 
   #beforeCommit(tx: Transaction): void {
     this.metas.include(tx)
-    this.outbox.pack(tx)
+    if (this.isDurable) this.outbox.pack(tx)
     this.delivery.include(tx)
     tx.put('state', STATE_COUNTERS, encodeCounters(tx.counters, this.ids.last))
   }
@@ -210,10 +225,10 @@ export function notFound(id: string): SpoolError {
   return new SpoolError('SPOOL_ERR_NOT_FOUND', `there is no message ${id}`, { id })
 }
 
-function readCounters(store: Store): ReturnType<typeof decodeCounters> {
+function readCounters(store: RowStore): ReturnType<typeof decodeCounters> {
   return decodeCounters(store.db('state').get(STATE_COUNTERS))
 }
 
-function closed(file: string): SpoolError {
+export function closed(file: string): SpoolError {
   return new SpoolError('SPOOL_ERR_CLOSED', 'the spool is closed', { file })
 }

@@ -10,8 +10,8 @@ import { Lanes } from './lanes.js'
 import { Leases } from './leases.js'
 import type { IdGenerator } from './message-id.js'
 import type { MetaWrites } from './meta-writes.js'
+import type { RowStore } from './rows.js'
 import { checkSchedule, DEFAULT_SCHEDULE, type RetrySchedule } from './schedule.js'
-import type { Store } from './store.js'
 import { isCount } from './validate.js'
 
 export interface DeliveryOptions {
@@ -22,7 +22,7 @@ export interface DeliveryOptions {
 }
 
 export interface DeliveryParts {
-  readonly store: Store
+  readonly store: RowStore
   readonly committer: () => Committer
   readonly ids: IdGenerator
   readonly metas: MetaWrites

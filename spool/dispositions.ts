@@ -55,7 +55,8 @@ export interface Disposition {
 }
 
 export interface Disposed {
-  result: 'complete'
+  /** `deferred`: what was logged is durable, the message is still in memory. */
+  result: 'complete' | 'deferred'
   /**
    * `removed`: the message is gone. `deferred`: it is tried again at `nextAttempt`. `expired`: the
    * schedule has no further attempt, the message is gone. `logged`: nothing else was done.

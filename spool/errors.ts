@@ -21,6 +21,8 @@ export const SPOOL_ERROR_CODES = [
   'SPOOL_ERR_VERSION',
   /** The lease that was to prove the claim is not the message's, or has ended. */
   'SPOOL_ERR_LEASE',
+  /** Deferred spooling was asked for, and is not switched on. */
+  'SPOOL_ERR_UNSAFE',
   /** Another process owns the spool; `pid` says which. */
   'SPOOL_ERR_OWNED',
   /** The disk, the quota or the map is full. Heals by itself when there is room. */

@@ -10,7 +10,7 @@ import type { Dispositions } from './dispositions.js'
 import { decodeExpiry, decodeMeta, type MessageRecord, queueKey, splitQueueKey } from './layout.js'
 import { ID_BYTES } from './message-id.js'
 import type { MetaWrites } from './meta-writes.js'
-import type { Store } from './store.js'
+import type { RowStore } from './rows.js'
 
 const TICK_MS = 1000
 /** Messages looked at in a tick, at most, and removed in one transaction. */
@@ -19,7 +19,7 @@ const BATCH = 200
 const FIRST_ID = Buffer.alloc(ID_BYTES)
 
 export interface ExpiryParts {
-  readonly store: Store
+  readonly store: RowStore
   readonly committer: () => Committer
   readonly metas: MetaWrites
   readonly dispositions: Dispositions

@@ -76,10 +76,14 @@ export class Hooks {
   }
 
   /** After a commit: the objects of what it removed go. */
-  committed(writes: readonly { db: string; key: Buffer; value: Buffer | undefined }[]): void {
+  committed(
+    writes: readonly { db: string; key: Buffer; value: Buffer | undefined }[],
+    goesOn: (key: Buffer) => boolean,
+  ): void {
     if (this.#objects.size === 0) return
     for (const { db, key, value } of writes) {
-      if (db === 'messages' && value === undefined) this.#objects.delete(key.toString('latin1'))
+      if (db !== 'messages' || value !== undefined || goesOn(key)) continue
+      this.#objects.delete(key.toString('latin1'))
     }
   }
 }

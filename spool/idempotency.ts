@@ -23,7 +23,7 @@ import {
 } from './layout.js'
 import type { ContentOf, NewMessage, StagedBody, SwapOutResult } from './message.js'
 import { formatId, parseId } from './message-id.js'
-import type { Store } from './store.js'
+import type { RowStore } from './rows.js'
 import type { Storing } from './storing.js'
 import { type ContextLimits, type Envelope, isCount, validateMessage } from './validate.js'
 
@@ -35,7 +35,7 @@ export interface IdempotencyOptions {
 }
 
 export interface IdempotencyParts {
-  readonly store: Store
+  readonly store: RowStore
   readonly committer: Committer
   readonly bodies: Bodies
   readonly clock: Clock

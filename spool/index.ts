@@ -46,6 +46,8 @@ export {
   type ContentOf,
   type ContentOptions,
   type CopyOptions,
+  DURABILITIES,
+  type Durability,
   MESSAGE_STATES,
   type MessageContext,
   type MessageMeta,
@@ -65,6 +67,7 @@ export {
 } from './message.js'
 export type { DefectName, MimeDefect, MimePart, MimeStructure } from './mime.js'
 export { midToSpoolName, spoolNameToMid, threadId } from './names.js'
+export { openSpool } from './open.js'
 export { COMPRESSIONS, type Compression, type SpoolOptions, type SpoolStats } from './options.js'
 export type {
   Outbox,
@@ -88,6 +91,6 @@ export type { SalvageReport } from './salvage.js'
 export { type Backoff, checkSchedule, DEFAULT_SCHEDULE, type RetrySchedule } from './schedule.js'
 export { IMPORT_FORMATS, type ImportFormat, type ImportResult } from './sources/source.js'
 export { type SpaceMarks, SpaceWatch, type SpoolSpace } from './space.js'
-export { openSpool, Spool } from './spool.js'
+export { Spool } from './spool.js'
 export type { ReleaseOptions, Upkeep } from './upkeep.js'
 export type { ContextLimits } from './validate.js'

@@ -19,7 +19,7 @@ import {
   splitLaneLogKey,
 } from './layout.js'
 import { ID_BYTES } from './message-id.js'
-import type { Store } from './store.js'
+import type { RowStore } from './rows.js'
 
 /** Changes that wait at most; then they go into the index. */
 const MAX_WAITING = 65_536
@@ -39,7 +39,7 @@ export interface LaneFilter {
 type Changes = Map<string, boolean>
 
 export class Lanes {
-  readonly #store: Store
+  readonly #store: RowStore
   readonly #committer: () => Committer
   /** Committed, in the log, not in the index. */
   #waiting: Changes = new Map()
@@ -52,7 +52,7 @@ export class Lanes {
   #coming: { changes: [string, boolean][]; nextSeq: number } | null = null
   #move: Promise<void> | null = null
 
-  constructor(store: Store, committer: () => Committer) {
+  constructor(store: RowStore, committer: () => Committer) {
     this.#store = store
     this.#committer = committer
     this.#load()
@@ -130,7 +130,7 @@ export class Lanes {
   }
 
   /** The rows that the index and its log stand for, as keys of `queue` with their values; for the check. */
-  static *rows(store: Store): Generator<string, void, void> {
+  static *rows(store: RowStore): Generator<string, void, void> {
     const changes: Changes = new Map()
     for (const { value } of store.db('lanelog').getRange({})) {
       for (const [row, made] of unpackLog(value)) note(changes, row, made)

@@ -29,7 +29,7 @@ import type { MessageMeta } from './message.js'
 import { formatId, ID_BYTES, type IdGenerator, parseId } from './message-id.js'
 import type { MetaWrites } from './meta-writes.js'
 import { removeMessage } from './removal.js'
-import type { Store } from './store.js'
+import type { RowStore } from './rows.js'
 import { isCount } from './validate.js'
 
 const MAX_LIMIT = 1000
@@ -71,7 +71,7 @@ export interface ExtendedClaim {
 
 /** What leases need of the spool. */
 export interface LeaseParts {
-  readonly store: Store
+  readonly store: RowStore
   readonly committer: () => Committer
   readonly ids: IdGenerator
   readonly metas: MetaWrites
@@ -100,12 +100,25 @@ export class Leases {
     clearInterval(this.#timer)
   }
 
-  /** Throws SPOOL_ERR_INVALID. */
-  async claim(options: ClaimOptions = {}): Promise<Claim> {
-    const { limit, seconds, domain, binding, owner } = check(options)
+  /** Rows of the queue that a claim would look at first, at most `limit`. Throws SPOOL_ERR_INVALID. */
+  async firstDue(options: ClaimOptions, limit: number): Promise<Buffer[]> {
+    const { domain, binding } = checkClaim(options)
     const isFiltered = domain !== undefined || binding !== undefined
     if (isFiltered) await this.#parts.lanes.readable()
-    const token = this.#parts.ids.next()
+    const now = this.#parts.clock.now()
+    const rows = isFiltered
+      ? this.#parts.lanes.due({ domain, binding }, now, undefined)
+      : this.#due(now, undefined)
+    const keys: Buffer[] = []
+    for (const key of rows) if (keys.push(key) >= limit) break
+    return keys
+  }
+
+  /** `token`: the new claim's, when it is part of a larger one. Throws SPOOL_ERR_INVALID. */
+  async claim(options: ClaimOptions = {}, token = this.#parts.ids.next()): Promise<Claim> {
+    const { limit, seconds, domain, binding, owner } = checkClaim(options)
+    const isFiltered = domain !== undefined || binding !== undefined
+    if (isFiltered) await this.#parts.lanes.readable()
     return this.#write((tx, taken) => {
       const now = this.#parts.clock.now()
       const until = now + Math.ceil(seconds * 1000)
@@ -375,7 +388,8 @@ export class Leases {
   }
 }
 
-function check(options: ClaimOptions) {
+/** Throws SPOOL_ERR_INVALID. */
+export function checkClaim(options: ClaimOptions) {
   const { limit = 100, leaseSeconds = DEFAULT_LEASE_SECONDS, domain, binding, owner = '' } = options
   if (!isCount(limit) || limit < 1 || limit > MAX_LIMIT) {
     throw invalid('limit', `not a number from 1 to ${MAX_LIMIT}`)

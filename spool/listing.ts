@@ -8,7 +8,7 @@ import { invalid } from './errors.js'
 import { decodeMeta, type MessageRecord, queueKey, splitQueueKey } from './layout.js'
 import { MESSAGE_STATES, type MessageQuery } from './message.js'
 import { formatId, ID_BYTES } from './message-id.js'
-import type { Store } from './store.js'
+import type { RowStore } from './rows.js'
 import { isCount, time } from './validate.js'
 
 const DEFAULT_LIMIT = 100
@@ -22,9 +22,17 @@ const AFTER_ALL = Buffer.alloc(64, 0xff)
 
 type OnUnreadable = (id: string, error: unknown) => void
 
+export interface ListedMessage {
+  /** Of the row it was found by. */
+  readonly key: Buffer
+  readonly id: Buffer
+  readonly record: MessageRecord
+}
+
 export interface Listed {
-  found: { id: Buffer; record: MessageRecord }[]
-  cursor: string | null
+  found: ListedMessage[]
+  /** The last key looked at; null when there is nothing after it. */
+  last: Buffer | null
 }
 
 interface Query {
@@ -36,30 +44,51 @@ interface Query {
 }
 
 /** Throws SPOOL_ERR_INVALID. What cannot be read is left out, and told. */
-export function list(store: Store, query: MessageQuery, onUnreadable: OnUnreadable): Listed {
+export function list(store: RowStore, query: MessageQuery, onUnreadable: OnUnreadable): Listed {
   const checked = check(query)
-  const byIndex =
-    checked.domain !== undefined || checked.binding !== undefined || checked.dueBefore !== undefined
-  const kind = byIndex ? 'q' : 'm'
+  const kind = kindOf(query)
   const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor, kind)
-  const { found, last } = byIndex
+  return kind === 'q'
     ? listQueue(store, checked, after, onUnreadable)
     : listMessages(store, checked, after, onUnreadable)
-  return { found, cursor: last === null ? null : kind + last.toString('base64url') }
 }
 
-interface Walked {
-  found: Listed['found']
-  /** The last key looked at; null when there is nothing after it. */
-  last: Buffer | null
+/** The page of several stores, from the page of each. */
+export function pageOf(
+  listed: readonly Listed[],
+  query: MessageQuery,
+): Listed & { cursor: string | null } {
+  const { limit } = check(query)
+  const ends = listed.map(({ last }) => last).filter((last) => last !== null)
+  // Beyond the first of these there may be more in one of them.
+  let last = ends.sort(Buffer.compare)[0] ?? null
+  let found = listed.flatMap((part) => part.found)
+  if (listed.length > 1) {
+    const seen = new Set<string>()
+    const isNew = ({ id }: ListedMessage) => seen.size < seen.add(id.toString('latin1')).size
+    found = found
+      .filter(({ key }) => last === null || key.compare(last) <= 0)
+      .sort((a, b) => a.key.compare(b.key))
+      .filter(isNew)
+    if (found.length > limit) {
+      found = found.slice(0, limit)
+      last = found.at(-1)?.key ?? null
+    }
+  }
+  return { found, last, cursor: last === null ? null : kindOf(query) + last.toString('base64url') }
+}
+
+/** By which index: of due time, or of creation. */
+function kindOf({ domain, binding, dueBefore }: MessageQuery): 'q' | 'm' {
+  return domain !== undefined || binding !== undefined || dueBefore !== undefined ? 'q' : 'm'
 }
 
 function listMessages(
-  store: Store,
+  store: RowStore,
   { state, limit }: Query,
   after: Buffer | undefined,
   onUnreadable: OnUnreadable,
-): Walked {
+): Listed {
   const found: Listed['found'] = []
   let steps = 0
   let last: Buffer = FIRST_ID
@@ -71,17 +100,17 @@ function listMessages(
     last = Buffer.from(key)
     const record = readable(last, value, onUnreadable)
     if (record === undefined) continue
-    if (state === undefined || record.state === state) found.push({ id: last, record })
+    if (state === undefined || record.state === state) found.push({ key: last, id: last, record })
   }
   return { found, last: null }
 }
 
 function listQueue(
-  store: Store,
+  store: RowStore,
   query: Query,
   after: Buffer | undefined,
   onUnreadable: OnUnreadable,
-): Walked {
+): Listed {
   const { state, domain, binding, dueBefore, limit } = query
   const found: Listed['found'] = []
   let steps = 0
@@ -99,7 +128,7 @@ function listQueue(
     if (bytes === undefined) continue
     const record = readable(id, bytes, onUnreadable)
     if (record === undefined) continue
-    if (state === undefined || record.state === state) found.push({ id, record })
+    if (state === undefined || record.state === state) found.push({ key: last, id, record })
   }
   return { found, last: null }
 }

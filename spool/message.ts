@@ -68,10 +68,19 @@ export interface NewMessage {
   retention?: number | undefined
   /** The peer's address for the reception record; `unknown` when not given. */
   peer?: string | undefined
+  /**
+   * `deferred`: it may be kept in memory and be lost in a crash; only with `unsafeSpooling`, else
+   * SPOOL_ERR_UNSAFE. `durable` when not given.
+   */
+  durability?: Durability | undefined
 }
 
+export const DURABILITIES = ['durable', 'deferred'] as const
+export type Durability = (typeof DURABILITIES)[number]
+
 export interface SwapOutResult {
-  result: 'complete'
+  /** `deferred`: not durable. A message that might have been deferred may be `complete` all the same. */
+  result: 'complete' | 'deferred'
   /** One a recipient, in the order of `rcptto`. */
   ids: string[]
   size: number

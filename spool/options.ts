@@ -36,6 +36,13 @@ export interface SpoolOptions extends DeliveryOptions {
   mapSize?: number | undefined
   /** Of the dictionaries of a message; keys of 255 bytes and 64 KiB in all when not given. */
   contextLimits?: ContextLimits | undefined
+  /** Whether messages may be deferred: kept in memory, and lost in a crash; false when not given. */
+  unsafeSpooling?: boolean | undefined
+  /** Failures with which a deferred message is spooled; 1 when not given. */
+  suppressRetries?: number | undefined
+  /** Deferred messages, and what they take, at most: the oldest are spooled; 10,000 and 64 MiB. */
+  maxResidentMessages?: number | undefined
+  maxResidentBytes?: number | undefined
   /** Leave a message that cannot be read where it is; it is moved to quarantine when not given. */
   leaveUnreadable?: boolean | undefined
   /** For the program that embeds the spool. */
@@ -50,6 +57,8 @@ export interface SpoolOptions extends DeliveryOptions {
 
 export interface SpoolStats {
   messages: number
+  /** Those of them that are in memory alone. */
+  unspooled: number
   bodies: number
   /** Of all bodies, each counted once. */
   bytes: number

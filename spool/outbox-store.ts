@@ -23,7 +23,7 @@ import type {
   OutboxRecord,
   OutboxSize,
 } from './outbox.js'
-import type { Store } from './store.js'
+import type { RowStore } from './rows.js'
 import { checkJournal } from './validate.js'
 
 const RECORD_HEADER = 12
@@ -37,14 +37,14 @@ interface JournalState {
 }
 
 export class OutboxStore implements Outbox {
-  readonly #store: Store
+  readonly #store: RowStore
   readonly #committer: () => Committer
   readonly #journals = new Map<string, JournalState>()
   readonly #listeners = new Set<(journal: string) => void>()
   /** What the transaction under way makes of `nextSeq`. */
   #coming = new Map<string, number>()
 
-  constructor(store: Store, committer: () => Committer) {
+  constructor(store: RowStore, committer: () => Committer) {
     this.#store = store
     this.#committer = committer
     this.#load()

@@ -16,10 +16,11 @@ import { ID_BYTES } from './message-id.js'
 import { own } from './owner.js'
 import { Quarantine } from './quarantine.js'
 import type { RepairOptions, RepairReport } from './repair.js'
+import type { DatabaseName } from './rows.js'
 import { damagedPages, type SalvageReport, salvage } from './salvage.js'
 import { Snapshot } from './snapshot.js'
 import { Spool } from './spool.js'
-import { type DatabaseName, Store } from './store.js'
+import { Store } from './store.js'
 
 export interface OfflineRepairReport extends RepairReport {
   /** What came of a file with damaged pages; null when it had none. */

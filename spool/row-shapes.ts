@@ -17,7 +17,7 @@ import {
 import { ID_BYTES } from './message-id.js'
 import { unpackRow } from './outbox-store.js'
 import type { LeafRow } from './pages.js'
-import type { DatabaseName } from './store.js'
+import type { DatabaseName } from './rows.js'
 
 /** The database whose rows all of these could be. */
 export function databaseOf(rows: readonly LeafRow[]): DatabaseName | undefined {

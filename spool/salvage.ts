@@ -19,7 +19,8 @@ import {
   type Tree,
 } from './pages.js'
 import { databaseOf } from './row-shapes.js'
-import { DATABASES, type DatabaseName, Store } from './store.js'
+import { DATABASES, type DatabaseName } from './rows.js'
+import { Store } from './store.js'
 
 export interface SalvageReport {
   /** Where the damaged file is now. */

@@ -3,7 +3,8 @@
  * it is held LMDB cannot reuse pages, so the file of a busy spool grows: let go of it soon.
  */
 import type { Transaction } from 'lmdb'
-import type { DatabaseName, Store } from './store.js'
+import type { DatabaseName } from './rows.js'
+import type { Store } from './store.js'
 
 export interface SnapshotRange {
   start?: Buffer

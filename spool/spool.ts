@@ -1,14 +1,12 @@
 /** The spool's face: messages in, messages out, each acknowledged only once a power cut could not take it. */
 import type { Activity, Due, ReadActivity, Waiting } from './activity.js'
-import { Changes } from './changes.js'
 import { ContextDictionary, type DictionaryName } from './context.js'
 import { Core } from './core.js'
+import { Deferral } from './deferral.js'
 import type { Disposed, Disposition, FreeEvent } from './dispositions.js'
-import { invalid } from './errors.js'
 import { type ImportOptions, type ImportReport, Imports } from './import.js'
 import { type MessageRecord, metaOf } from './layout.js'
 import type { Claim, ClaimOptions, ExtendedClaim } from './leases.js'
-import { list } from './listing.js'
 import type {
   ContentOptions,
   CopyOptions,
@@ -29,57 +27,55 @@ import type {
 import { parseId } from './message-id.js'
 import { applyPatch } from './meta-writes.js'
 import { threadId } from './names.js'
-import { DEFAULT_MODE, packFrom, type SpoolOptions, type SpoolStats } from './options.js'
+import { DEFAULT_MODE, type SpoolOptions, type SpoolStats } from './options.js'
 import type { Outbox } from './outbox.js'
-import { type Ownership, own } from './owner.js'
+import type { Ownership } from './owner.js'
 import type { ContentStructure } from './parts.js'
-import { Store } from './store.js'
-import { SwapIns, type WantedRange } from './swap-in.js'
+import { Quarantine } from './quarantine.js'
+import type { Store } from './store.js'
+import type { WantedRange } from './swap-in.js'
 import { SwapOuts } from './swap-out.js'
-import type { Upkeep } from './upkeep.js'
+import { Tiers } from './tiers.js'
+import { Upkeep } from './upkeep.js'
 import { validatePatch } from './validate.js'
-
-/** Throws SPOOL_ERR_OWNED, SPOOL_ERR_OPEN, SPOOL_ERR_INVALID. Does not scan the spool. */
-export async function openSpool(options: SpoolOptions): Promise<Spool> {
-  const { path, readOnly = false, mode = DEFAULT_MODE, mapSize } = options
-  if (typeof path !== 'string' || path === '') throw invalid('path', 'not a directory name')
-  const packs = Number.isFinite(packFrom(options))
-  const storeOptions = { path, readOnly, mode, mapSize, packs }
-  if (readOnly) return new Spool(await Store.open(storeOptions), null, options)
-  await Store.makeDirectory(storeOptions)
-  const owner = await own(path, mode)
-  try {
-    return new Spool(await Store.open(storeOptions), owner, options)
-  } catch (error) {
-    await owner.release()
-    throw error
-  }
-}
 
 export class Spool {
   readonly nodeName: string
+  /** Check, repair, quarantine, backup. */
+  readonly upkeep: Upkeep
   readonly #core: Core
-  readonly #swapIns: SwapIns
+  readonly #tiers: Tiers
   readonly #swapOuts: SwapOuts
-  readonly #changes: Changes
   readonly #imports: Imports
+  readonly #atRest: () => Promise<void>
+  #closing: Promise<void> | undefined
 
   /** For `openSpool`, and for repair, which leaves alone what an open would delete (`sweep`). */
   constructor(store: Store, owner: Ownership | null, options: SpoolOptions, { sweep = true } = {}) {
     this.nodeName = options.nodeName ?? process.env.EC_NODE_NAME ?? 'default'
-    this.#core = new Core({
+    const onUnreadable = (id: string, error: unknown) => this.upkeep.unreadable(id, error)
+    this.#core = new Core({ store, options, sweep, onUnreadable })
+    const { committer, bodies, metas, delivery } = this.#core
+    this.upkeep = new Upkeep({
       store,
-      owner,
-      options,
-      sweep,
+      committer,
+      bodies,
+      metas,
+      quarantine: new Quarantine(store.path, options.mode ?? DEFAULT_MODE),
+      leaveUnreadable: options.leaveUnreadable ?? false,
+      indexLanes: () => delivery.lanes.index(),
       restore: async (message, source) => {
         const body = await this.stageBody(source)
         return (await this.swapOut({ ...message, body })).ids[0] as string
       },
     })
-    this.#swapIns = new SwapIns(this.#core)
-    this.#swapOuts = new SwapOuts(this.#core, this.#swapIns)
-    this.#changes = new Changes(this.#core)
+    const mayDefer = options.unsafeSpooling === true && !store.readOnly
+    this.#tiers = new Tiers(this.#core, mayDefer ? new Deferral(this.#core, options) : null)
+    this.#swapOuts = new SwapOuts(this.#tiers)
+    this.#atRest = async () => {
+      await store.close()
+      await owner?.release()
+    }
     this.#imports = new Imports(this.#core, this.nodeName)
   }
 
@@ -114,22 +110,22 @@ export class Spool {
    * Throws SPOOL_ERR_NOT_FOUND, also when the content was dropped.
    */
   async swapIn(id: string, range?: WantedRange): Promise<SwappedBody> {
-    return this.#swapIns.content(id, range)
+    return this.#tiers.of(id).swapIns.content(id, range)
   }
 
   /** The header alone, without the empty line. Throws as `swapIn`. */
-  swapInHeaders(id: string): Promise<SwappedBody> {
-    return this.#swapIns.headers(id)
+  async swapInHeaders(id: string): Promise<SwappedBody> {
+    return this.#tiers.of(id).swapIns.headers(id)
   }
 
   /** The MIME structure, whatever the bytes are, read in one pass. Throws as `swapIn`. */
-  swapInStructure(id: string): Promise<ContentStructure> {
-    return this.#swapIns.structure(id)
+  async swapInStructure(id: string): Promise<ContentStructure> {
+    return this.#tiers.of(id).swapIns.structure(id)
   }
 
   /** Meta and content of one moment. Throws SPOOL_ERR_NOT_FOUND. */
   async snapshot(id: string): Promise<MessageSnapshot> {
-    return this.#swapIns.snapshot(id)
+    return this.#tiers.of(id).swapIns.snapshot(id)
   }
 
   /**
@@ -143,14 +139,16 @@ export class Spool {
   ): Promise<MessageMeta> {
     const key = parseId(id)
     this.#core.assertWritable()
-    return metaOf(key, await this.#core.contents.replace(key, id, body, options))
+    const { core } = await this.#tiers.settled(id)
+    return metaOf(key, await core.contents.replace(key, id, body, options))
   }
 
   /** Drops a message's content and keeps its meta. Throws SPOOL_ERR_NOT_FOUND, SPOOL_ERR_VERSION. */
   async swapRemoveContent(id: string, options: ContentOptions = {}): Promise<MessageMeta> {
     const key = parseId(id)
     this.#core.assertWritable()
-    return metaOf(key, await this.#core.contents.drop(key, id, options))
+    const { core } = await this.#tiers.settled(id)
+    return metaOf(key, await core.contents.drop(key, id, options))
   }
 
   /**
@@ -163,7 +161,7 @@ export class Spool {
 
   /** Throws SPOOL_ERR_NOT_FOUND. */
   async meta(id: string): Promise<MessageMeta> {
-    return this.#swapIns.meta(id)
+    return this.#tiers.of(id).swapIns.meta(id)
   }
 
   /**
@@ -172,7 +170,7 @@ export class Spool {
    */
   blobjects(id: string): Map<string, unknown> {
     const key = parseId(id)
-    this.#core.record(key, id)
+    this.#tiers.of(id).core.record(key, id)
     return this.#core.hooks.objects(key)
   }
 
@@ -193,7 +191,7 @@ export class Spool {
   ): Promise<SwapOutMetaResult> {
     const checked = validatePatch(patch)
     const { contextLimits } = this.#core
-    return this.#changes.update(id, (record) => applyPatch(record, checked, contextLimits), options)
+    return this.#update(id, (record) => applyPatch(record, checked, contextLimits), options)
   }
 
   /** One of the message's dictionaries, key by key. Throws SPOOL_ERR_INVALID. */
@@ -202,16 +200,28 @@ export class Spool {
     const access = {
       id,
       limits: this.#core.contextLimits,
-      record: () => this.#core.record(key, id),
+      record: () => this.#tiers.of(id).core.record(key, id),
       update: (change: (record: MessageRecord) => MessageRecord, options: SwapOutMetaOptions) =>
-        this.#changes.update(id, change, options),
+        this.#update(id, change, options),
     }
     return new ContextDictionary(access, dictionary)
   }
 
+  /** To be durable a message has to be spooled. */
+  async #update(
+    id: string,
+    change: (record: MessageRecord) => MessageRecord,
+    options: SwapOutMetaOptions,
+  ): Promise<SwapOutMetaResult> {
+    this.#core.assertWritable()
+    if (options.force !== false) await this.#tiers.settled(id)
+    return this.#tiers.on(id, ({ changes }) => changes.update(id, change, options))
+  }
+
   /** Removes a message; its body goes with its last message. Logs nothing. Throws SPOOL_ERR_NOT_FOUND. */
-  swapRemove(id: string): Promise<void> {
-    return this.#changes.remove(id)
+  async swapRemove(id: string): Promise<void> {
+    this.#core.assertWritable()
+    return this.#tiers.on(id, ({ changes }) => changes.remove(id))
   }
 
   /**
@@ -221,13 +231,13 @@ export class Spool {
   async unlinkOnFree(id: string): Promise<'removed' | 'marked'> {
     const key = parseId(id)
     this.#core.assertWritable()
-    return this.#core.delivery.leases.unlinkOnFree(key, id)
+    return this.#tiers.on(id, ({ core }) => core.delivery.leases.unlinkOnFree(key, id))
   }
 
   /** Leases messages that are due, first due first. Throws SPOOL_ERR_INVALID. */
   async claim(options: ClaimOptions = {}): Promise<Claim> {
     this.#core.assertWritable()
-    return this.#core.delivery.leases.claim(options)
+    return this.#tiers.claim(options)
   }
 
   /** Brings the index by binding and domain up to date; claims by them do it by themselves when it pays. */
@@ -239,20 +249,19 @@ export class Spool {
   /** Removes messages, logged, that outlived their retention, and keys that ended; by itself every second. */
   async expire(): Promise<void> {
     this.#core.assertWritable()
-    await this.#core.delivery.expire()
-    await this.#core.idempotency.expire()
+    await this.#tiers.expire()
   }
 
   /** Makes a claim end `leaseSeconds` from now. Throws SPOOL_ERR_NOT_FOUND when it has ended. */
   async extendClaim(lease: string, leaseSeconds?: number): Promise<ExtendedClaim> {
     this.#core.assertWritable()
-    return this.#core.delivery.leases.extend(lease, leaseSeconds)
+    return this.#tiers.extendClaim(lease, leaseSeconds)
   }
 
   /** Gives the messages of a claim back. Throws SPOOL_ERR_NOT_FOUND when it has ended. */
   async releaseClaim(lease: string): Promise<void> {
     this.#core.assertWritable()
-    await this.#core.delivery.leases.release(lease)
+    await this.#tiers.releaseClaim(lease)
   }
 
   /**
@@ -261,7 +270,7 @@ export class Spool {
    */
   async dispose(id: string, disposition: Disposition): Promise<Disposed> {
     this.#core.assertWritable()
-    return this.#core.delivery.dispositions.dispose(id, disposition)
+    return this.#tiers.dispose(id, disposition)
   }
 
   /** Fails a message for good: logs a permanent failure and removes it. Throws SPOOL_ERR_NOT_FOUND. */
@@ -278,44 +287,18 @@ export class Spool {
   /** Throws SPOOL_ERR_INVALID. */
   async list(query: MessageQuery = {}): Promise<MessagePage> {
     this.#core.assertOpen()
-    await this.#core.metas.sync()
-    const { found, cursor } = list(this.#core.store, query, (id, error) =>
-      this.#core.upkeep.unreadable(id, error),
-    )
-    const messages = found.map(({ id, record }) =>
-      metaOf(id, this.#core.metas.waiting(id) ?? record),
-    )
-    return { messages, cursor }
+    return this.#tiers.list(query)
   }
 
   /** Reads counters; costs the same however many messages there are. */
   async stats(): Promise<SpoolStats> {
     this.#core.assertOpen()
-    const { counters, outbox } = this.#core
-    return {
-      messages: this.#core.store.count('messages'),
-      bodies: counters.bodies,
-      bytes: counters.bytes,
-      outbox: {
-        ...outbox.size(),
-        records: counters.outboxRecords,
-        bytes: counters.outboxBytes,
-      },
-      due: counters.scheduled,
-      idempotencyKeys: this.#core.idempotency.size,
-      deferred: counters.deferred,
-      leased: counters.leased,
-      // Of each claim there are two rows.
-      claims: Math.ceil(this.#core.store.count('leases') / 2),
-      readOnly: this.readOnly,
-    }
+    return this.#tiers.stats
   }
 
   /** Sums since the spool was opened; no I/O. */
   get activity(): Activity & ReadActivity {
-    const { committer, bodies } = this.#core
-    const { messagesStored, messagesRemoved, bytesStored, bytesRemoved } = committer.counters
-    return { messagesStored, messagesRemoved, bytesStored, bytesRemoved, ...bodies.activity }
+    return this.#tiers.activity
   }
 
   /** What waits to be on the disk; no I/O. */
@@ -326,7 +309,7 @@ export class Spool {
   /** Messages that could be claimed now. Looks at no more than `limit` rows of the index. */
   due(limit: number): Due {
     this.#core.assertOpen()
-    return this.#core.delivery.leases.due(limit)
+    return this.#tiers.due(limit)
   }
 
   /**
@@ -336,11 +319,6 @@ export class Spool {
    */
   importFrom(path: string, options?: ImportOptions): Promise<ImportReport> {
     return this.#imports.run(path, options)
-  }
-
-  /** Check, repair, quarantine, backup. */
-  get upkeep(): Upkeep {
-    return this.#core.upkeep
   }
 
   /** `[spool name]::[node name]:[suffix]`. Throws SPOOL_ERR_INVALID for what is no id. */
@@ -357,8 +335,26 @@ export class Spool {
     return this.#core.outbox
   }
 
-  /** Idempotent. What is under way is finished; whatever comes later is refused with SPOOL_ERR_CLOSED. */
+  /**
+   * Idempotent. What is under way is finished, deferred messages are spooled; whatever comes later is
+   * refused with SPOOL_ERR_CLOSED. Throws when deferred messages could not be spooled, and are lost.
+   */
   close(): Promise<void> {
-    return this.#core.close()
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await this.#core.close(async () => {
+        try {
+          await this.#tiers.deferral?.close()
+        } finally {
+          await this.upkeep.idle()
+        }
+      })
+    } finally {
+      await this.#atRest()
+    }
   }
 }

@@ -13,23 +13,7 @@ import {
 } from 'lmdb'
 import { SpoolError } from './errors.js'
 import { FORMAT_UNPACKED, FORMAT_VERSION, pack, STATE_FORMAT, unpack } from './layout.js'
-
-export const DATABASES = [
-  'messages',
-  'chunks',
-  'refs',
-  'staged',
-  'queue',
-  'lanes',
-  'lanelog',
-  'leases',
-  'expiry',
-  'outbox',
-  'state',
-  'idempotency',
-  'imports',
-] as const
-export type DatabaseName = (typeof DATABASES)[number]
+import { DATABASES, type DatabaseName, type RowStore } from './rows.js'
 
 /** Spools of this format that were made before there were these lack them until they are next opened for writing. */
 const ADDED: ReadonlySet<DatabaseName> = new Set(['idempotency', 'imports'])
@@ -77,7 +61,7 @@ const REMAP_BYTES = 32 * 1024 * 1024
 /** What passes through once, as a large body does, is worth less to keep. */
 const STREAMED_WEIGHT = 8
 
-export class Store {
+export class Store implements RowStore {
   readonly path: string
   readonly readOnly: boolean
   readonly #options: StoreOptions

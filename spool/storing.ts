@@ -159,7 +159,7 @@ export class Storing {
       this.#weight += meta.length + queue.key.length + queue.value.length + (event?.length ?? 0)
     }
     this.results.push({
-      result: 'complete',
+      result: this.#core.isDurable ? 'complete' : 'deferred',
       ids: texts,
       size: ref.size,
       sha256: ref.sha256.toString('hex'),
@@ -169,7 +169,7 @@ export class Storing {
   #share(staged: Staged, ids: readonly Buffer[], ours: boolean): SharedBody {
     let body = this.#bodies.get(staged)
     if (body === undefined) {
-      if (staged.owner !== this.#core.bodies) throw invalid('body', 'staged in another spool')
+      if (!this.#core.bodies.takes(staged)) throw invalid('body', 'staged in another spool')
       if (staged.state !== 'free') throw invalid('body', `the staged body is ${staged.state}`)
       staged.state = 'taken'
       const id = 'stored' in staged.place ? staged.place.stored : (ids[0] as Buffer)

@@ -62,7 +62,7 @@ export class SwapIns {
   }
 
   #onCorrupt(id: string): (error: unknown) => void {
-    return (error) => this.#core.upkeep.unreadable(id, error)
+    return (error) => this.#core.unreadable(id, error)
   }
 }
 

@@ -1,6 +1,6 @@
 /** What the spool takes: every field checked before anything is stored, each refusal naming its field. */
 import { invalid } from './errors.js'
-import type { MessageContext, MetaPatch, NewMessage } from './message.js'
+import { DURABILITIES, type MessageContext, type MetaPatch, type NewMessage } from './message.js'
 
 /** A path of RFC 5321 is 256 octets; what MTAs let through is longer (SMTPUTF8, VERP). */
 const MAX_ADDRESS_BYTES = 1024
@@ -56,7 +56,10 @@ export function validateMessage(
     checkAddress(`rcptto[${i}]`, address)
     if (address === '') throw invalid(`rcptto[${i}]`, 'empty')
   }
-  const { nextAttempt, retention } = message
+  const { nextAttempt, retention, durability } = message
+  if (durability !== undefined && !DURABILITIES.includes(durability)) {
+    throw invalid('durability', `not one of ${DURABILITIES.join(', ')}`)
+  }
   return {
     mailfrom,
     rcptto,

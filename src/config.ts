@@ -94,6 +94,26 @@ export const ConfigSchema = Type.Object(
           description:
             'A message that cannot be read is moved to quarantine; else left where it is.',
         }),
+        unsafe_spooling: Type.Boolean({
+          default: false,
+          description: 'Whether messages may ask to be deferred: kept in memory, lost in a crash.',
+        }),
+        suppress_retries: Type.Integer({
+          minimum: 1,
+          default: 1,
+          description: 'Failures with which a deferred message is spooled.',
+        }),
+        max_resident_messages: Type.Integer({
+          minimum: 1,
+          maximum: 1_000_000,
+          default: 10_000,
+          description: 'Deferred messages at once; beyond, the oldest are spooled.',
+        }),
+        max_resident_bytes: Type.Integer({
+          minimum: 0,
+          default: 64 * MiB,
+          description: 'Memory that deferred messages take; beyond, the oldest are spooled.',
+        }),
         max_retention: Type.Integer({
           minimum: 0,
           maximum: 10 * 366 * 86_400,

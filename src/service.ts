@@ -72,6 +72,10 @@ export class Service {
       maxMessageSize: config.spool.max_message_size,
       compression: config.spool.compression,
       compressionMinSize: config.spool.compression_min_size,
+      unsafeSpooling: config.spool.unsafe_spooling,
+      suppressRetries: config.spool.suppress_retries,
+      maxResidentMessages: config.spool.max_resident_messages,
+      maxResidentBytes: config.spool.max_resident_bytes,
       leaveUnreadable: !config.spool.unlink_on_spool_in_failure,
       contextLimits: {
         keyBytes: config.spool.context_key_bytes,

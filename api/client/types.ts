@@ -279,6 +279,8 @@ export interface RecordJson {
 
 export interface SpoolStateJson {
   messages: number
+  /** Those of them that are in memory alone. */
+  unspooled: number
   /** Contents; recipients of one reception share theirs. */
   bodies: number
   /** Of all contents, each counted once. */

@@ -171,11 +171,10 @@ async function openCurrent(base: string, remove: boolean): Promise<SpoolReader> 
   try {
     core = new Core({
       store,
-      owner: null,
-      // What cannot be read stays where it is.
-      options: { path: base, leaveUnreadable: true },
+      options: { path: base },
       sweep: false,
-      restore: () => Promise.reject(new Error('not restored here')),
+      // What cannot be read stays where it is.
+      onUnreadable: () => undefined,
     })
   } catch (error) {
     await store.close()
@@ -189,7 +188,10 @@ async function openCurrent(base: string, remove: boolean): Promise<SpoolReader> 
     get: (key) => store.db('messages').get(key),
     decode: decodeMeta,
     read: (record) => core.bodies.read(record, { start: 0, end: record.size }).stream,
-    close: () => core.close(),
+    close: async () => {
+      await core.close()
+      await store.close()
+    },
   }
 }
 

@@ -4,8 +4,9 @@ import { cp, open, readdir, readFile, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { checkSpool, openSpool, repairSpool } from '../../spool/index.js'
+import { DATABASES } from '../../spool/rows.js'
 import { damagedPages, salvage } from '../../spool/salvage.js'
-import { DATABASES, Store } from '../../spool/store.js'
+import { Store } from '../../spool/store.js'
 import { bodyOf, bytes, message, temporaryDirectory, temporarySpool } from './support.js'
 
 const PAGE = 4096
