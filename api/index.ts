@@ -23,5 +23,6 @@ export {
   type Scope,
 } from './plugins/auth.js'
 export { HttpError, PROBLEM_TYPE, type Problem } from './problem.js'
+export { REASON_CODES, type Reason, type ReasonCode } from './readiness.js'
 export { type ApiLimits, type ApiOptions, buildServer } from './server.js'
 export type { JournalStore, MessageStore } from './stores.js'

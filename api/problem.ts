@@ -9,6 +9,7 @@ import Type, { type Static } from 'typebox'
 import { JlogError, type JlogErrorCode } from '../jlog/index.js'
 import { SpoolError, type SpoolErrorCode } from '../spool/index.js'
 import { isHeldBack } from './expect-continue.js'
+import { type Reason, ReasonJson } from './readiness.js'
 
 export const Problem = Type.Object(
   {
@@ -22,6 +23,9 @@ export const Problem = Type.Object(
       Type.Array(Type.Object({ where: Type.String(), message: Type.String() }), {
         description: 'Each thing that is wrong in the input.',
       }),
+    ),
+    reasons: Type.Optional(
+      Type.Array(ReasonJson, { description: 'Why nothing is taken now (NOT_READY).' }),
     ),
   },
   { $id: 'Problem', title: 'Problem', description: 'RFC 9457 problem details' },
@@ -38,16 +42,23 @@ export class HttpError extends Error {
     readonly code: string,
     message: string,
     readonly retryAfter?: number,
+    readonly reasons?: readonly Reason[],
   ) {
     super(message)
   }
 }
 
+/** 503 with the reasons, of which there is at least one. */
+export function notTaken(reasons: readonly Reason[]): HttpError {
+  const details = reasons.map(({ detail }) => detail).join('; ')
+  const retryAfter = Math.max(...reasons.map((reason) => reason.retryAfter))
+  return new HttpError(503, 'NOT_READY', `nothing is taken now: ${details}`, retryAfter, reasons)
+}
+
 /** For routes that store: throws HttpError 503 with the reasons. */
-export function refuseWhenNotReady({ notReady }: { notReady(): readonly string[] }): void {
+export function refuseWhenNotReady({ notReady }: { notReady(): readonly Reason[] }): void {
   const reasons = notReady()
-  if (reasons.length > 0)
-    throw new HttpError(503, 'NOT_READY', `no messages are taken now: ${reasons.join('; ')}`)
+  if (reasons.length > 0) throw notTaken(reasons)
 }
 
 const SPOOL_STATUS: Partial<Record<SpoolErrorCode, number>> = {
@@ -92,7 +103,9 @@ export function handleError(
   reply: FastifyReply,
 ): void {
   const status = statusOf(error)
-  if (status >= 500) request.log.error({ err: error }, 'request failed')
+  // Why nothing is taken is one line when it begins, not one for each that is refused.
+  const isShed = error instanceof HttpError && status === 503
+  if (status >= 500 && !isShed) request.log.error({ err: error }, 'request failed')
   else request.log.debug({ err: error }, 'request refused')
   reply.send(problem(request, reply, status, codeOf(error), detailOf(error, status), error))
 }
@@ -139,7 +152,7 @@ function problem(
   status: number,
   code: string,
   detail: string,
-  error?: Partial<FastifyError> & { retryAfter?: number },
+  error?: Partial<FastifyError> & { retryAfter?: number; reasons?: readonly Reason[] },
 ): Problem {
   request.server.countProblem?.(code)
   if (isHeldBack(request.raw)) reply.header('connection', 'close')
@@ -155,6 +168,7 @@ function problem(
     detail,
     instance: request.id,
   }
+  if (error?.reasons) body.reasons = error.reasons.map(({ code, detail }) => ({ code, detail }))
   if (error?.validation) {
     body.errors = error.validation.map(({ instancePath, message, params }) => {
       const named = params.additionalProperty ?? params.missingProperty

@@ -17,9 +17,11 @@ import { type ConnectionLimits, limitConnections, serverOptions } from './connec
 import { holdBack } from './expect-continue.js'
 import { type Authenticator, auth, SECURITY_SCHEMES } from './plugins/auth.js'
 import { type BodyParserOptions, bodyParsers } from './plugins/body-parsers.js'
+import { loadShedding } from './plugins/load-shedding.js'
 import { type ApiMetrics, metrics } from './plugins/metrics.js'
 import type { Rate } from './plugins/rate.js'
 import { handleClientError, handleError, handleNotFound, Problem } from './problem.js'
+import type { Reason } from './readiness.js'
 import { claimRoutes } from './routes/claims.js'
 import { contextRoutes } from './routes/context.js'
 import { eventRoutes } from './routes/events.js'
@@ -53,6 +55,8 @@ export interface ApiLimits extends BodyParserOptions, ConnectionLimits {
   readonly maxSubscribers?: number
   /** How many requests a caller may make; null or left out: any number. */
   readonly rate?: Rate | null
+  /** Bytes of request bodies held at once; left out: 256 MiB. */
+  readonly maxInFlight?: number
 }
 
 export interface ApiOptions {
@@ -62,7 +66,7 @@ export interface ApiOptions {
   readonly ownJournals: readonly string[]
   readonly limits: ApiLimits
   /** Why no writes are taken now; empty when they are. Called at each readiness check and injection: no I/O. */
-  readonly notReady: () => readonly string[]
+  readonly notReady: () => readonly Reason[]
   /** Where backups are made; null or left out: nowhere. */
   readonly backupRoot?: string | null
   /** Who may call what; left out: everybody everything. */
@@ -125,7 +129,13 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
       buildLocalReference: (json, _base, _fragment, i) => String(json.$id ?? `Schema${i}`),
     },
   })
-  await app.register(metrics, options.metrics ?? { registry: new Registry() })
+  const metered = options.metrics ?? { registry: new Registry() }
+  await app.register(metrics, metered)
+  await app.register(loadShedding, {
+    notReady: options.notReady,
+    maxInFlight: limits.maxInFlight,
+    registry: metered.registry,
+  })
   await app.register(swaggerUi, { routePrefix: '/docs' })
   await app.register(bodyParsers, limits)
 

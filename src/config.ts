@@ -11,6 +11,7 @@ import { DEFAULT_CONNECTIONS, DEFAULT_HEADER_BYTES, DEFAULT_HEADERS_TIMEOUT } fr
 import { COMPRESSIONS, checkSchedule, type RetrySchedule, SpoolError } from '../spool/index.js'
 import { EventSettings, formatProblems } from './event-settings.js'
 import { UsageError } from './program.js'
+import { ShedSettings } from './shed-settings.js'
 
 export class ConfigError extends UsageError {
   override readonly name = 'ConfigError'
@@ -310,6 +311,7 @@ export const ConfigSchema = Type.Object(
       },
       strict,
     ),
+    shed: ShedSettings,
     shutdown: Type.Object(
       {
         grace: Type.Number({

@@ -8,7 +8,9 @@ import { type Config, retrySchedule } from './config.js'
 import { eventJournals, eventOptions } from './event-settings.js'
 import { Gate } from './gate.js'
 import { Metrics } from './metrics/metrics.js'
+import { Readiness } from './readiness.js'
 import { Relay } from './relay.js'
+import { shedLimits } from './shed-settings.js'
 import { VERSION } from './version.js'
 
 export function spoolPath(data: string): string {
@@ -26,6 +28,7 @@ export class Service {
   readonly #server: FastifyInstance
   readonly #gate: Gate
   readonly #space: SpaceWatch
+  readonly #readiness: Readiness
   readonly #config: Config
   readonly #log: FastifyBaseLogger
   readonly #stopHeartbeat: () => void
@@ -42,6 +45,7 @@ export class Service {
       gate: Gate
       stopHeartbeat: () => void
       space: SpaceWatch
+      readiness: Readiness
     },
   ) {
     this.#config = config
@@ -52,6 +56,7 @@ export class Service {
     this.#server = stores.server
     this.#gate = stores.gate
     this.#space = stores.space
+    this.#readiness = stores.readiness
     this.#stopHeartbeat = stores.stopHeartbeat
   }
 
@@ -106,6 +111,16 @@ export class Service {
       })
       relay.start()
       undo.push(() => relay.stop())
+      const space = new SpaceWatch(spoolPath(config.data), {
+        low: config.spool.min_free,
+        high: config.spool.resume_free,
+      })
+      await space.start()
+      undo.push(() => space.stop())
+      const limits = { ...shedLimits(config.shed), backlog: config.events.max_backlog }
+      const readiness = new Readiness({ spool, space, relay }, limits, log)
+      readiness.start()
+      undo.push(async () => readiness.stop())
       const server = await buildServer({
         spool,
         journals,
@@ -122,13 +137,14 @@ export class Service {
           maxHeaderBytes: config.limits.header_bytes,
           headersTimeout: config.limits.headers_timeout * 1000,
           idleTimeout: config.limits.idle_timeout * 1000,
+          maxInFlight: limits.inFlight,
           requestTimeout: config.limits.request_timeout * 1000,
           rate:
             config.limits.rate === 0
               ? null
               : { max: config.limits.rate, window: config.limits.rate_window * 1000 },
         },
-        notReady: () => service.#notReady(),
+        notReady: () => readiness.reasons,
         backupRoot: config.spool.backup_root || null,
         authenticator: gate.tokens ?? undefined,
         tls: gate.tls,
@@ -138,16 +154,11 @@ export class Service {
       })
       undo.push(() => gate.close())
       undo.push(() => server.close())
-      const space = new SpaceWatch(spoolPath(config.data), {
-        low: config.spool.min_free,
-        high: config.spool.resume_free,
-      })
-      await space.start()
-      undo.push(() => space.stop())
       metrics.watch({
         spool,
         spoolFile: join(spoolPath(config.data), 'data.mdb'),
         space: () => space.space,
+        readiness,
         journals,
         relay,
         outbox: spool.outbox,
@@ -162,6 +173,7 @@ export class Service {
         server,
         gate,
         space,
+        readiness,
         stopHeartbeat,
       })
       const address = await gate.listen(server)
@@ -195,31 +207,17 @@ export class Service {
   async #stop(): Promise<void> {
     this.#log.info('stopping')
     const grace = setTimeout(() => this.hurry(), this.#config.shutdown.grace * 1000).unref()
+    this.#readiness.stopping()
     this.#stopHeartbeat()
     await this.#server.close()
     clearTimeout(grace)
     await this.#gate.close()
+    this.#readiness.stop()
     await this.#space.stop()
     await this.#relay.stop()
     await this.#spool.close()
     await this.#journals.close()
     this.#log.info('stopped')
-  }
-
-  #notReady(): readonly string[] {
-    const reasons: string[] = []
-    if (this.#stopping !== undefined) reasons.push('the service is stopping')
-    if (this.#spool.readOnly !== null)
-      reasons.push(`the spool takes no writes: ${this.#spool.readOnly}`)
-    if (this.#space.reason !== null) reasons.push(this.#space.reason)
-    const backlog = this.#spool.outbox.waiting
-    if (backlog > this.#config.events.max_backlog) {
-      const failure = this.#relay.failures()[0]
-      reasons.push(
-        `${backlog} log records wait for their journal${failure ? `: ${failure.error.message}` : ''}`,
-      )
-    }
-    return reasons
   }
 }
 

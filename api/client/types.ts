@@ -341,4 +341,6 @@ export interface ProblemJson {
   instance?: string
   /** Each thing that is wrong in the input. */
   errors?: { where: string; message: string }[]
+  /** Why nothing is taken now (NOT_READY). */
+  reasons?: { code: string; detail: string }[]
 }

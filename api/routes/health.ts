@@ -1,7 +1,7 @@
 /** Liveness and readiness. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
-import { HttpError } from '../problem.js'
+import { notTaken } from '../problem.js'
 import { problems } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
 
@@ -14,6 +14,8 @@ export const healthRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app,
       schema: {
         operationId: 'liveness',
         summary: 'Whether the process answers',
+        description:
+          'Says nothing of disk and journals: a restart mends neither. What is stuck does not answer.',
         tags: ['operations'],
         response: { 200: Status },
       },
@@ -27,13 +29,14 @@ export const healthRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app,
       schema: {
         operationId: 'readiness',
         summary: 'Whether messages are taken',
+        description: 'If not, `reasons` says why, each with a stable code.',
         tags: ['operations'],
         response: { 200: Status, ...problems(503) },
       },
     },
     async () => {
       const reasons = notReady()
-      if (reasons.length > 0) throw new HttpError(503, 'NOT_READY', reasons.join('; '))
+      if (reasons.length > 0) throw notTaken(reasons)
       return { status: 'ready' }
     },
   )

@@ -4,8 +4,10 @@
  * spool keeps, counts so many rows of an index and no more, and looks at journals as far as they have grown.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { REASON_CODES } from '../../api/index.js'
 import type { WriterObserver } from '../../jlog/index.js'
 import type { SpoolObserver } from '../../spool/index.js'
+import type { Readiness } from '../readiness.js'
 import { VERSION } from '../version.js'
 import { JournalMetrics, type JournalSources } from './journal-metrics.js'
 import { SpoolMetrics, type SpoolSources } from './spool-metrics.js'
@@ -13,7 +15,8 @@ import { SpoolMetrics, type SpoolSources } from './spool-metrics.js'
 const SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 
 /** What the metrics are of. */
-export type MetricSources = SpoolSources & JournalSources
+export type MetricSources = SpoolSources &
+  JournalSources & { readonly readiness: Pick<Readiness, 'reasons'> }
 
 const PREFIX = 'bobbin_'
 /** Of the process's metrics those that cost more, the more connections there are. */
@@ -91,6 +94,7 @@ export class Metrics {
 
   /** From now on a scrape looks at these. */
   watch(sources: MetricSources): void {
+    this.#watchReadiness(sources.readiness)
     const spool = new SpoolMetrics(this.registry, sources)
     this.#journals.watch(sources)
     this.#collectors.push(
@@ -98,6 +102,27 @@ export class Metrics {
       () => spool.collectFromDisk(),
       () => this.#journals.collect(),
     )
+  }
+
+  #watchReadiness(readiness: Pick<Readiness, 'reasons'>): void {
+    new Gauge({
+      name: 'bobbin_ready',
+      help: '1 while messages are taken, else 0.',
+      registers: [this.registry],
+      collect() {
+        this.set(readiness.reasons.length === 0 ? 1 : 0)
+      },
+    })
+    new Gauge({
+      name: 'bobbin_not_ready',
+      help: '1 for each reason for which no messages are taken now, else 0.',
+      labelNames: ['reason'],
+      registers: [this.registry],
+      collect() {
+        const codes = new Set(readiness.reasons.map(({ code }) => code))
+        for (const reason of REASON_CODES) this.set({ reason }, codes.has(reason) ? 1 : 0)
+      },
+    })
   }
 
   /** Looks everything up that is not counted as it happens. Never rejects. */

@@ -399,7 +399,7 @@ describe('a batch', () => {
 
   it('is not taken while the service is not ready', async () => {
     const api = await startApi()
-    api.notReady.push('no room')
+    api.notReady.push({ code: 'low_space', detail: 'no room', retryAfter: 1 })
     const response = await post(
       api,
       ndjson([item(0)]),
@@ -516,7 +516,7 @@ describe('on the wire', () => {
     const [id] = taken.answer.ids as string[]
     expect((await contentOf(api, id!)).equals(folded)).toBe(true)
     expect(await send('/v1/messages?to=b@c.d')).toMatchObject({ continued: false, status: 400 })
-    api.notReady.push('no room')
+    api.notReady.push({ code: 'low_space', detail: 'no room', retryAfter: 1 })
     expect(await send(ENVELOPE)).toMatchObject({ continued: false, status: 503 })
     expect(await api.spool.stats()).toMatchObject({ messages: 1 })
   })

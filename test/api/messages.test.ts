@@ -328,12 +328,13 @@ describe('POST /v1/messages', () => {
 
   it('takes none while it is not ready, and says why and when to come back', async () => {
     const api = await startApi()
-    api.notReady.push('the moon is full')
+    api.notReady.push({ code: 'low_space', detail: 'the moon is full', retryAfter: 7 })
     for (const response of [await inject(api), await api.app.inject({ url: '/readyz' })]) {
       expect(response.statusCode).toBe(503)
-      expect(response.headers['retry-after']).toMatch(/^\d+$/)
+      expect(response.headers['retry-after']).toBe('7')
       expect(response.json()).toMatchObject({
         code: 'NOT_READY',
+        reasons: [{ code: 'low_space', detail: 'the moon is full' }],
         detail: expect.stringContaining('the moon is full'),
       })
     }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { afterEach } from 'vitest'
-import { type ApiLimits, type ApiOptions, buildServer } from '../../api/index.js'
+import { type ApiLimits, type ApiOptions, buildServer, type Reason } from '../../api/index.js'
 import { JournalSet, SAFETY } from '../../jlog/index.js'
 import { openSpool, type Spool } from '../../spool/index.js'
 import { Relay } from '../../src/relay.js'
@@ -15,7 +15,7 @@ export interface TestApi {
   readonly journals: JournalSet
   readonly data: string
   /** Reasons to take no messages; to be filled by a test. */
-  readonly notReady: string[]
+  readonly notReady: Reason[]
   /** Takes requests on a free port. */
   listen(): Promise<{ url: string; host: string; port: number }>
   /** Closes the server, relays what waits, and closes the stores. */
@@ -41,7 +41,7 @@ export async function startApi(
   await journals.create('mainlog', { safety: SAFETY.safe })
   const relay = new Relay(spool.outbox, journals, pino({ level: 'silent' }))
   relay.start()
-  const notReady: string[] = []
+  const notReady: Reason[] = []
   const app = await buildServer({
     spool,
     journals,

@@ -260,7 +260,7 @@ describe('upkeep', () => {
     expect(await refusal(client.quarantine.content('none'))).toMatchObject({ status: 404 })
 
     expect(await client.notReady()).toBeNull()
-    api.notReady.push('the disk is full')
+    api.notReady.push({ code: 'low_space', detail: 'the disk is full', retryAfter: 1 })
     expect(await client.notReady()).toContain('the disk is full')
   })
 })
