@@ -12,6 +12,7 @@ export {
   DEFAULT_HEADER_BYTES,
   DEFAULT_HEADERS_TIMEOUT,
 } from './connections.js'
+export { type ImportReportJson, importToJson } from './import-json.js'
 export { journalToJson } from './journal-json.js'
 export { metaToJson, quarantineToJson, spoolStateToJson } from './message-json.js'
 export { META_FORMATS, type MetaFormat, renderMeta } from './meta-render.js'

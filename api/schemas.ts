@@ -238,6 +238,15 @@ export const JobSchema = Type.Object(
         phase: Type.String(),
         done: Type.Integer(),
         total: Type.Union([Type.Integer(), Type.Null()]),
+        failed: Type.Optional(
+          Type.Integer({ description: 'Of an import: messages that could not be.' }),
+        ),
+        results: Type.Optional(
+          Type.Record(Type.String(), Type.Integer(), {
+            description:
+              'Of an import: log records by result, 1 success, 2 meta failed, 3 body failed, 4 not written.',
+          }),
+        ),
       }),
       Type.Null(),
     ]),

@@ -26,6 +26,7 @@ import { claimRoutes } from './routes/claims.js'
 import { contextRoutes } from './routes/context.js'
 import { eventRoutes } from './routes/events.js'
 import { healthRoutes } from './routes/health.js'
+import { importRoutes } from './routes/import.js'
 import { injectionRoutes } from './routes/injection.js'
 import { jobRoutes } from './routes/jobs.js'
 import { journalRoutes } from './routes/journals.js'
@@ -69,6 +70,8 @@ export interface ApiOptions {
   readonly notReady: () => readonly Reason[]
   /** Where backups are made; null or left out: nowhere. */
   readonly backupRoot?: string | null
+  /** Below which sources of imports lie; null or left out: none is taken. */
+  readonly importRoot?: string | null
   /** Who may call what; left out: everybody everything. */
   readonly authenticator?: Authenticator | undefined
   /** Speak TLS, with these; null or left out: plain HTTP. */
@@ -166,6 +169,7 @@ const v1Routes: FastifyPluginAsync<{ routes: RouteOptions }> = async (v1, { rout
     tailRoutes,
     jobRoutes,
     upkeepRoutes,
+    importRoutes,
     quarantineRoutes,
   ]) {
     await v1.register(plugin, routes)

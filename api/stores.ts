@@ -30,6 +30,7 @@ export type MessageStore = Pick<
   | 'list'
   | 'stats'
   | 'upkeep'
+  | 'importFrom'
 >
 
 /** Journals by name. */

@@ -90,6 +90,11 @@ export const ConfigSchema = Type.Object(
           description:
             'Directory that backups asked for over REST are made in; empty: none are made.',
         }),
+        import_root: Type.String({
+          default: '',
+          description:
+            'Directory that imports asked for over REST are taken from; empty: none are taken.',
+        }),
         unlink_on_spool_in_failure: Type.Boolean({
           default: true,
           description:

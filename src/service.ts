@@ -4,22 +4,15 @@ import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { buildServer } from '../api/index.js'
 import { JournalSet, SAFETY } from '../jlog/index.js'
 import { openSpool, SpaceWatch, type Spool } from '../spool/index.js'
-import { type Config, retrySchedule } from './config.js'
-import { eventJournals, eventOptions } from './event-settings.js'
+import type { Config } from './config.js'
+import { eventRelay, journalsPath, spoolOptions, spoolPath } from './data-directory.js'
+import { eventJournals } from './event-settings.js'
 import { Gate } from './gate.js'
 import { Metrics } from './metrics/metrics.js'
 import { Readiness } from './readiness.js'
-import { Relay } from './relay.js'
+import type { Relay } from './relay.js'
 import { shedLimits } from './shed-settings.js'
 import { VERSION } from './version.js'
-
-export function spoolPath(data: string): string {
-  return join(data, 'spool')
-}
-
-export function journalsPath(data: string): string {
-  return join(data, 'journals')
-}
 
 export class Service {
   readonly #spool: Spool
@@ -70,29 +63,7 @@ export class Service {
     const gate = await Gate.open(config, log)
     // First of the stores, because it makes this process the owner of the data directory.
     const spool = await openSpool({
-      path: spoolPath(config.data),
-      mode: fileMode,
-      nodeName: config.spool.node_name,
-      largeMessageThreshold: config.spool.large_message_threshold,
-      maxMessageSize: config.spool.max_message_size,
-      compression: config.spool.compression,
-      compressionMinSize: config.spool.compression_min_size,
-      unsafeSpooling: config.spool.unsafe_spooling,
-      suppressRetries: config.spool.suppress_retries,
-      maxResidentMessages: config.spool.max_resident_messages,
-      maxResidentBytes: config.spool.max_resident_bytes,
-      leaveUnreadable: !config.spool.unlink_on_spool_in_failure,
-      contextLimits: {
-        keyBytes: config.spool.context_key_bytes,
-        bytes: config.spool.context_bytes,
-      },
-      idempotency: {
-        seconds: config.spool.idempotency_seconds,
-        maxKeys: config.spool.idempotency_keys,
-      },
-      retry: retrySchedule(config),
-      maxRetention: config.spool.max_retention || undefined,
-      events: eventOptions(config.events),
+      ...spoolOptions(config),
       observer: metrics.spoolObserver,
     })
     const undo: (() => Promise<unknown>)[] = [() => spool.close()]
@@ -105,10 +76,7 @@ export class Service {
       if (!(await journals.has(config.events.journal)))
         await journals.create(config.events.journal, { safety: SAFETY.safe })
       const own = eventJournals(config.events)
-      const relay = new Relay(spool.outbox, journals, log, async (journal) => {
-        if (own.includes(journal) && !(await journals.has(journal)))
-          await journals.create(journal, { safety: SAFETY.safe })
-      })
+      const relay = eventRelay(spool, journals, config, log)
       relay.start()
       undo.push(() => relay.stop())
       const space = new SpaceWatch(spoolPath(config.data), {
@@ -146,6 +114,7 @@ export class Service {
         },
         notReady: () => readiness.reasons,
         backupRoot: config.spool.backup_root || null,
+        importRoot: config.spool.import_root || null,
         authenticator: gate.tokens ?? undefined,
         tls: gate.tls,
         version: VERSION,

@@ -322,7 +322,15 @@ export interface JobJson {
   state: 'running' | 'done' | 'failed' | 'cancelled'
   started: string
   ended: string | null
-  progress: { phase: string; done: number; total: number | null } | null
+  progress: {
+    phase: string
+    done: number
+    total: number | null
+    /** Of an import. */
+    failed?: number
+    /** Of an import: log records by result, 1 to 4. */
+    results?: Record<string, number>
+  } | null
   /** Its report once it is done; null until then. */
   result: unknown
   error: { code: string; message: string } | null

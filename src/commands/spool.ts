@@ -10,10 +10,11 @@ import {
   spoolStateToJson,
 } from '../../api/index.js'
 import { openSpool, type Spool } from '../../spool/index.js'
+import { spoolPath } from '../data-directory.js'
 import { print } from '../program.js'
-import { spoolPath } from '../service.js'
 import { connect } from './connection.js'
 import { addBackup } from './spool/backup.js'
+import { addImport } from './spool/import.js'
 import { add, type Options, table } from './spool/options.js'
 import { addQuarantine } from './spool/quarantine.js'
 import { addUpkeep } from './spool/upkeep.js'
@@ -34,6 +35,7 @@ export function addSpool(program: Command): void {
   addUpkeep(spool)
   addQuarantine(spool)
   addBackup(spool)
+  addImport(spool)
 
   add(spool, 'list', 'list messages, oldest first')
     .option('--domain <domain>', 'only recipients of this domain')

@@ -7,8 +7,8 @@ import {
   type RestoreReport,
   restoreSpool,
 } from '../../../spool/index.js'
+import { spoolPath } from '../../data-directory.js'
 import { EXIT, print } from '../../program.js'
-import { spoolPath } from '../../service.js'
 import { connect } from '../connection.js'
 import { add, addAtRest, type Options, table, withProgress } from './options.js'
 

@@ -2,8 +2,8 @@
 import type { Command } from 'commander'
 import { type QuarantinedJson, quarantineToJson } from '../../../api/index.js'
 import { openSpool, type Spool } from '../../../spool/index.js'
+import { spoolPath } from '../../data-directory.js'
 import { print } from '../../program.js'
-import { spoolPath } from '../../service.js'
 import { connect } from '../connection.js'
 import { add, type Options, table } from './options.js'
 

@@ -7,8 +7,8 @@ import {
   type RepairReport,
   repairSpool,
 } from '../../../spool/index.js'
+import { spoolPath } from '../../data-directory.js'
 import { EXIT, print, UsageError } from '../../program.js'
-import { spoolPath } from '../../service.js'
 import { connect } from '../connection.js'
 import { add, type Options, table, withProgress } from './options.js'
 
