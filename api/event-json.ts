@@ -64,7 +64,7 @@ export const EventLine = Type.Object(
 export type EventLine = Static<typeof EventLine>
 
 export const DisposedJson = Type.Object({
-  result: Type.String({ examples: ['complete'] }),
+  result: Type.String({ examples: ['complete', 'deferred'] }),
   outcome: Type.String({
     description:
       'removed: the message is gone. deferred: it is tried again at next_attempt. expired: the schedule has no further attempt, the message is gone. logged: nothing else was done.',

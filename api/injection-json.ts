@@ -1,6 +1,6 @@
 /** What is injected, between JSON or a query (snake case) and the spool. */
 import type { Static } from 'typebox'
-import type { NewMessage } from '../spool/index.js'
+import { DURABILITIES, type Durability, type NewMessage } from '../spool/index.js'
 import { parseTime } from './message-json.js'
 import { HttpError } from './problem.js'
 import type { InjectionJson, InjectionMeta, injectionQuery } from './schemas.js'
@@ -92,8 +92,9 @@ function envelopeOf(
   fields: Omit<InjectionQuery, 'from' | 'to'> & Pick<InjectionMeta, 'context'>,
 ): Omit<NewMessage, 'mailfrom' | 'rcptto' | 'body'> {
   const { next_attempt: nextAttempt, protocol = 'rest', binding, retention, context } = fields
-  checkDurability(fields.durability)
+  const durability = durabilityOf(fields.durability)
   return {
+    ...(durability === undefined ? {} : { durability }),
     protocol,
     batchId: fields.batch_id,
     connectionId: fields.connection_id,
@@ -105,11 +106,12 @@ function envelopeOf(
   }
 }
 
-function checkDurability(durability: string | undefined): void {
-  if (durability === undefined || durability === 'durable') return
+function durabilityOf(given: string | undefined): Durability | undefined {
+  const known = DURABILITIES.find((name) => name === given)
+  if (known !== undefined || given === undefined) return known
   throw new HttpError(
     422,
     'DURABILITY_NOT_POSSIBLE',
-    `durability: ${JSON.stringify(durability)} is not possible here; durable is`,
+    `durability: ${JSON.stringify(given)} is not possible here; durable is`,
   )
 }

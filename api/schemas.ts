@@ -93,8 +93,10 @@ const InjectionFields = {
   durability: Type.Optional(
     Type.String({
       maxLength: 63,
-      description: 'durable (default): the answer comes when it is on the disk.',
-      examples: ['durable'],
+      description:
+        'durable (default): the answer comes when it is on the disk. deferred: it may be kept in memory, and lost ' +
+        'in a crash; only where unsafe spooling is switched on, else refused (422).',
+      examples: ['durable', 'deferred'],
     }),
   ),
 }
@@ -170,7 +172,10 @@ export function injectionQuery(maxRecipients: number) {
 }
 
 export const Injected = Type.Object({
-  result: Type.String({ examples: ['complete'] }),
+  result: Type.String({
+    description: 'complete: on the disk. deferred: in memory.',
+    examples: ['complete', 'deferred'],
+  }),
   ids: Type.Array(MessageId, { description: 'One a recipient, in order.' }),
   size: Type.Integer(),
   sha256: Type.String(),

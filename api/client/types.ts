@@ -50,12 +50,12 @@ export interface InjectionFields {
   next_attempt?: TimeInput | undefined
   /** Seconds. */
   retention?: number | undefined
-  /** `durable` when not given. */
+  /** `durable` when not given; `deferred` where unsafe spooling is switched on. */
   durability?: string | undefined
 }
 
 export interface InjectedJson {
-  /** `complete`. */
+  /** `complete`, or `deferred` for what is in memory alone. */
   result: string
   /** One a recipient, in order. */
   ids: string[]

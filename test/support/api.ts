@@ -5,7 +5,7 @@ import { pino } from 'pino'
 import { afterEach } from 'vitest'
 import { type ApiLimits, type ApiOptions, buildServer, type Reason } from '../../api/index.js'
 import { JournalSet, SAFETY } from '../../jlog/index.js'
-import { openSpool, type Spool } from '../../spool/index.js'
+import { openSpool, type Spool, type SpoolOptions } from '../../spool/index.js'
 import { Relay } from '../../src/relay.js'
 import { temporaryDirectory } from './service.js'
 
@@ -30,12 +30,14 @@ export const MAX_BUFFERED_BODY = 1_000_000
 export async function startApi(
   limits: Partial<ApiLimits> = {},
   options: Partial<ApiOptions> = {},
+  spoolOptions: Partial<SpoolOptions> = {},
 ): Promise<TestApi> {
   const data = await temporaryDirectory()
   const spool = await openSpool({
     path: join(data, 'spool'),
     maxMessageSize: MAX_MESSAGE_SIZE,
     events: { format: 'json', journalOf: () => 'mainlog' },
+    ...spoolOptions,
   })
   const journals = await JournalSet.open(join(data, 'journals'))
   await journals.create('mainlog', { safety: SAFETY.safe })
