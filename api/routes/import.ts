@@ -27,7 +27,7 @@ export const importRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
     async (request, reply) => {
       const path = await confinedPath(importRoot, request.body.path, 'spool.import_root')
       const options = importOptions(request.body)
-      const hold = () => notReady()[0] ?? null
+      const hold = () => notReady()[0]?.detail ?? null
       return accepted(
         reply,
         jobs.start('spool_import', async (long) =>

@@ -105,7 +105,7 @@ it('only below the root, wherever a path leads', async () => {
 
 it('waits while the service sheds load; one at a time; cancelled it can be taken up again', async () => {
   const { api } = await withSource(5)
-  api.notReady.push('no room')
+  api.notReady.push({ code: 'low_space', detail: 'no room', retryAfter: 1 })
   const job = await start(api, { path: 'in', concurrency: 1 })
   const second = { method: 'POST', url: '/v1/spool/import', payload: { path: 'in' } } as const
   expect((await api.app.inject(second)).statusCode).toBe(409)
