@@ -18,10 +18,10 @@ export const importRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         operationId: 'spool_import',
         summary: 'Import another spool',
         description:
-          'Takes every message of another Bobbin spool, a Maildir, an mbox, a folder of .eml files or a Haraka queue, each once, with one import record each. What cannot be read stays where it is. While the service sheds load the import waits. Cancelled or interrupted, it goes on when it is asked for again. The result of the job is the report; docs/import.md says all of it.',
+          'Takes every message of another Bobbin spool, a Maildir, an mbox, a folder of .eml files or a Haraka queue, each once, with one import record each. What cannot be read stays where it is. While the service sheds load none begins, and one that is under way waits. Cancelled or interrupted, it goes on when it is asked for again. The result of the job is the report; docs/import.md says all of it.',
         tags: ['spool'],
         body: ImportRequest,
-        response: { 202: JobRef, ...problems(400, 409, 422) },
+        response: { 202: JobRef, ...problems(400, 409, 422, 503) },
       },
     },
     async (request, reply) => {

@@ -104,21 +104,23 @@ it('only below the root, wherever a path leads', async () => {
 })
 
 it('waits while the service sheds load; one at a time; cancelled it can be taken up again', async () => {
-  const { api } = await withSource(5)
-  api.notReady.push({ code: 'low_space', detail: 'no room', retryAfter: 1 })
+  const { api } = await withSource(300)
   const job = await start(api, { path: 'in', concurrency: 1 })
-  const second = { method: 'POST', url: '/v1/spool/import', payload: { path: 'in' } } as const
-  expect((await api.app.inject(second)).statusCode).toBe(409)
+  api.notReady.push({ code: 'low_space', detail: 'no room', retryAfter: 1 })
   for (;;) {
     const { progress } = (await api.app.inject({ url: `/v1/jobs/${job.id}` })).json<JobJson>()
     if (progress?.phase === 'waiting: no room') break
     await setImmediate()
   }
+  const again = { method: 'POST', url: '/v1/spool/import', payload: { path: 'in' } } as const
+  expect((await api.app.inject(again)).statusCode).toBe(503)
+  api.notReady.pop()
+  expect((await api.app.inject(again)).statusCode).toBe(409)
   const cancelled = await api.app.inject({ method: 'DELETE', url: `/v1/jobs/${job.id}` })
   expect(cancelled.json()).toMatchObject({ state: 'cancelled' })
-  api.notReady.pop()
+  const before = (await allOf(api.spool)).length
   const rest = await poll(api, await start(api, { path: 'in' }))
-  expect(rest.result).toMatchObject({ resumed: true, imported: 5 })
+  expect(rest.result).toMatchObject({ resumed: true, already: before, imported: 300 - before })
 })
 
 it('refuses when no root is configured', async () => {
