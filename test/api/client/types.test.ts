@@ -104,6 +104,13 @@ it('serve a program outside of the project', async () => {
   expect(stdout).toBe('')
 })
 
+it('serve the example', async () => {
+  const tsc = join(ROOT, 'node_modules/typescript/bin/tsc')
+  const run = promisify(execFile)(process.execPath, [tsc, '-p', join(ROOT, 'examples')])
+  const { stdout } = await run.catch((error: { stdout: string }) => error)
+  expect(stdout).toBe('')
+})
+
 it('load neither the service nor its stores', async () => {
   const script = `import { BobbinClient } from 'bobbin/client'
 new BobbinClient('http://127.0.0.1:8025')
