@@ -51,7 +51,9 @@ class Holding {
     this.#timer = setInterval(
       () => {
         extend(this.#lost.signal).catch((error: unknown) => {
-          if (error instanceof ClientError && !error.temporary) this.#lost.abort(error)
+          if (!(error instanceof ClientError) || error.temporary) return
+          this.end()
+          this.#lost.abort(error)
         })
       },
       (leaseSeconds * 1000) / 3,

@@ -8,11 +8,25 @@ import { type ClaimsOptions, claims, type Work, type WorkOptions, work } from '.
 import { type ContentOptions, readContent } from './content.js'
 import { ContextCalls } from './context.js'
 import { ClientError } from './errors.js'
-import { type Injection, injectionCall, MESSAGE_TYPE } from './injection.js'
+import {
+  type BatchInjection,
+  type Injection,
+  injectionCall,
+  injectionItem,
+  MESSAGE_TYPE,
+} from './injection.js'
+
 import { JournalCalls } from './journals.js'
 import { type RecordsOptions, subscriberRecords, type TailOptions, tailRecords } from './log.js'
 import type { LogRecord } from './log-record.js'
-import { type CallOptions, type ClientOptions, goneBefore, Transport } from './transport.js'
+import type { ChangeOptions, ContentMatch, InjectOptions, ListOptions } from './options.js'
+import {
+  type Call,
+  type CallOptions,
+  type ClientOptions,
+  goneBefore,
+  Transport,
+} from './transport.js'
 import type {
   ChangedMetaJson,
   ClaimedMessage,
@@ -32,34 +46,6 @@ import type {
   TimeInput,
 } from './types.js'
 import { JobCalls, pages, QuarantineCalls } from './upkeep.js'
-
-export interface InjectOptions extends CallOptions {
-  /**
-   * The same key and content give the first answer again. Default: one for each call, so that a retry never doubles; give
-   * your own where your program may itself repeat the call.
-   */
-  readonly idempotencyKey?: string | undefined
-}
-
-export interface ListOptions extends CallOptions {
-  readonly state?: string | undefined
-  /** The recipient's. */
-  readonly domain?: string | undefined
-  readonly binding?: string | undefined
-  readonly due_before?: TimeInput | undefined
-}
-
-export interface ChangeOptions extends CallOptions {
-  /** The version that the meta must have; else ClientError 412. */
-  readonly ifVersion?: number | undefined
-  /** false: visible at once, durable with what comes after it (`partial`). */
-  readonly force?: boolean | undefined
-}
-
-export interface ContentMatch extends CallOptions {
-  /** Hash that the content must have; else ClientError 412. */
-  readonly ifSha256?: string | undefined
-}
 
 /** What takes the message away: the second time there is none, and nothing is logged twice. */
 const FINAL = ['delivery', 'transfer', 'permanent_failure']
@@ -85,21 +71,23 @@ export class BobbinClient {
 
   /** Resolves once the message is durable, for each recipient. */
   inject(injection: Injection, options: InjectOptions = {}): Promise<InjectedJson> {
-    const { retry = this.#options.retry, idempotencyKey, ...call } = options
-    const isRepeated = retry !== false && (!('body' in injection) || isReplayable(injection.body))
-    const key = idempotencyKey ?? (isRepeated ? crypto.randomUUID() : undefined)
-    return this.#transport.json({
-      ...call,
-      retry,
-      ...injectionCall(injection),
+    const isReplayed = !('body' in injection) || isReplayable(injection.body)
+    const call = { ...injectionCall(injection), method: 'POST', path: '/v1/messages' } as const
+    return this.#transport.json({ ...this.#keyed(options, isReplayed), ...call })
+  }
+
+  /** All of them or none, in one transaction: the fastest way for many at once. Results in order. */
+  async injectBatch(
+    injections: readonly BatchInjection[],
+    options: InjectOptions = {},
+  ): Promise<InjectedJson[]> {
+    const { results } = await this.#transport.json<{ results: InjectedJson[] }>({
+      ...this.#keyed(options, true),
       method: 'POST',
-      path: '/v1/messages',
-      headers: {
-        ...call.headers,
-        ...(key === undefined ? {} : { 'idempotency-key': quoted(key) }),
-      },
-      repeatable: key !== undefined,
+      path: '/v1/messages/batch',
+      json: injections.map(injectionItem),
     })
+    return results
   }
 
   /** Every message that fits, oldest first, page after page. */
@@ -307,6 +295,15 @@ export class BobbinClient {
       if (error instanceof ClientError && error.status === 503) return error.message
       throw error
     }
+  }
+
+  /** Under a key, when it may be sent more than once. */
+  #keyed({ idempotencyKey, ...call }: InjectOptions, isReplayed: boolean): Partial<Call> {
+    const { retry = this.#options.retry } = call
+    const key = idempotencyKey ?? (isReplayed && retry !== false ? crypto.randomUUID() : undefined)
+    if (key === undefined) return { ...call, repeatable: false }
+    const headers = { ...call.headers, 'idempotency-key': quoted(key) }
+    return { ...call, headers, repeatable: true }
   }
 
   #claimCalls() {

@@ -3,6 +3,7 @@ import type { ProblemJson } from './types.js'
 
 export interface ClientErrorOptions extends ErrorOptions {
   readonly errors?: ProblemJson['errors'] | undefined
+  readonly reasons?: ProblemJson['reasons'] | undefined
   readonly requestId?: string | undefined
   readonly retryAfter?: number | undefined
 }
@@ -19,6 +20,8 @@ export class ClientError extends Error {
   override readonly name = 'ClientError'
   /** What is wrong in the input, thing by thing. */
   readonly errors: readonly { where: string; message: string }[]
+  /** Why nothing is taken now, reason by reason. */
+  readonly reasons: readonly { code: string; detail: string }[]
   /** Id of the request in the service's log. */
   readonly requestId: string | undefined
   /** Milliseconds after which the service asks to be tried again. */
@@ -30,10 +33,11 @@ export class ClientError extends Error {
     /** Stable name of what went wrong. */
     readonly code: string,
     message: string,
-    { errors = [], requestId, retryAfter, ...options }: ClientErrorOptions = {},
+    { errors = [], reasons = [], requestId, retryAfter, ...options }: ClientErrorOptions = {},
   ) {
     super(message, options)
     this.errors = errors
+    this.reasons = reasons
     this.requestId = requestId
     this.retryAfter = retryAfter
   }

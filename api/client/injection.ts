@@ -18,6 +18,16 @@ interface Envelope extends InjectionFields {
 /** A message and its envelope. `refs`, in place of a body: id of a message whose content it shares. */
 export type Injection = Envelope & ({ readonly body: Body } | { readonly refs: string })
 
+/** One of several that are stored together; held in memory. */
+export type BatchInjection = Envelope & ({ readonly body: Uint8Array } | { readonly refs: string })
+
+/** An item of a batch, as JSON. */
+export function injectionItem(injection: BatchInjection): object {
+  if ('refs' in injection) return injection
+  const { body, ...envelope } = injection
+  return { ...envelope, content_base64: Buffer.from(body).toString('base64') }
+}
+
 export function injectionCall(
   injection: Injection,
 ): Pick<Call, 'query' | 'json' | 'body' | 'type'> {

@@ -212,6 +212,7 @@ export class Transport {
       problem.detail ?? `${this.#base} answered ${response.status} ${response.statusText}`,
       {
         errors: problem.errors,
+        reasons: problem.reasons,
         requestId: problem.instance,
         retryAfter: parseRetryAfter(response.headers.get('retry-after')),
       },

@@ -21,7 +21,13 @@ export interface FaultyProxy {
   readonly url: string
   /** For the requests to come, one each, in order. */
   readonly faults: (Fault | null)[]
-  readonly requests: { method: string; url: string; headers: IncomingMessage['headers'] }[]
+  readonly requests: {
+    method: string
+    url: string
+    headers: IncomingMessage['headers']
+    /** Status that was passed on, once it was. */
+    status?: number
+  }[]
 }
 
 const open: (() => Promise<unknown>)[] = []
@@ -31,7 +37,11 @@ export async function startProxy(target: string): Promise<FaultyProxy> {
   const requests: FaultyProxy['requests'] = []
   const server = createServer((incoming, answer) => {
     const { method = '', url = '', headers } = incoming
-    requests.push({ method, url, headers })
+    const request: FaultyProxy['requests'][number] = { method, url, headers }
+    requests.push(request)
+    answer.once('finish', () => {
+      request.status = answer.statusCode
+    })
     pass(target, incoming, answer, faults.shift() ?? null).catch(() => answer.destroy())
   })
   server.listen(0, '127.0.0.1')

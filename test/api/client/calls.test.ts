@@ -82,6 +82,40 @@ describe('messages', () => {
     expect(await client.context(shared.ids[0]!, 'mess').entries()).toEqual({ k: 'v' })
   })
 
+  it('take their dictionaries and many recipients along, streamed', async () => {
+    const { client } = await start()
+    const context = { conn: { ip: '192.0.2.1' }, mess: { 'ü"': '\r\n' } }
+    const rcptto = Array.from({ length: 1000 }, (_, i) => `recipient${i}@example.net`)
+    const large = randomBytes(700_000)
+    for (const body of [large, pieces(large), () => pieces(large)]) {
+      const { ids, size } = await client.inject({ ...ENVELOPE, body, context })
+      expect(size).toBe(large.length)
+      expect((await buffer(await client.content(ids[0]!))).equals(large)).toBe(true)
+      expect(await client.meta(ids[0]!)).toMatchObject({ context })
+    }
+    const { ids } = await client.inject({ ...ENVELOPE, rcptto, body: MAIL })
+    expect(await client.meta(ids[999]!)).toMatchObject({
+      rcptto: rcptto[999],
+      context: { mess: {} },
+    })
+  })
+
+  it('go in by several, all or none', async () => {
+    const { client } = await start()
+    const results = await client.injectBatch([
+      { ...ENVELOPE, body: MAIL },
+      { ...ENVELOPE, rcptto: ['c@example.net', 'd@example.net'], body: Buffer.from([0, 255]) },
+    ])
+    expect(results.map(({ ids }) => ids.length)).toEqual([1, 2])
+    expect(await buffer(await client.content(results[1]!.ids[1]!))).toEqual(Buffer.from([0, 255]))
+    const bad = [
+      { ...ENVELOPE, body: MAIL },
+      { ...ENVELOPE, refs: UNKNOWN },
+    ]
+    expect(await refusal(client.injectBatch(bad))).toMatchObject({ status: 404 })
+    expect(await client.spool()).toMatchObject({ messages: 3 })
+  })
+
   it('are read in part: a range, the header, the MIME structure', async () => {
     const { client } = await start()
     const { ids } = await client.inject({ ...ENVELOPE, body: MAIL })

@@ -1,6 +1,6 @@
 // Due messages by `for await` and by `work`, against the service: leased while worked on, released when left.
 import { setTimeout as delay } from 'node:timers/promises'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { BobbinClient, type ClaimedMessage, type ClientOptions } from '../../../api/client/index.js'
 import { startApi, type TestApi } from '../../support/api.js'
 import { type FaultyProxy, startProxy } from '../../support/proxy.js'
@@ -82,22 +82,19 @@ describe('claims', () => {
   })
 
   it('drops what it has lost', async () => {
-    const { client, direct, store } = await start()
+    const { client, direct, proxy, store } = await start()
     const ids = await store(3)
     const seen: string[] = []
-    const stop = new AbortController()
-    for await (const message of client.claims({
-      lease_seconds: 0.3,
-      poll: 5,
-      signal: stop.signal,
-    })) {
+    for await (const message of client.claims({ lease_seconds: 3, poll: 5 })) {
       seen.push(message.id)
       if (seen.length > 1) break
       // As if its lease had run out while this process slept.
       await direct.releaseClaim(message.lease)
       const other = await direct.claim({ limit: 2 })
       expect(other.messages.map(({ id }) => id)).toEqual(ids.slice(0, 2))
-      await delay(250)
+      const wasTold = () => proxy.requests.some(({ status }) => status === 404)
+      await vi.waitFor(() => expect(wasTold()).toBe(true), 10_000)
+      await delay(50)
     }
     expect(seen).toEqual([ids[0], ids[2]])
   })

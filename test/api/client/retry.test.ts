@@ -173,11 +173,12 @@ describe('retries', () => {
   })
 
   it('follow a standstill', async () => {
-    const { proxy, client } = await start({ timeout: 30 })
+    const { proxy, client } = await start()
     proxy.faults.push('stall')
-    expect(await client.spool()).toMatchObject({ messages: 0 })
+    const patient = { timeout: 200, retry: { attempts: 50, delay: 1 } }
+    expect(await client.spool(patient)).toMatchObject({ messages: 0 })
     proxy.faults.push('stall')
-    expect(await refusal(client.spool({ retry: false }))).toMatchObject({
+    expect(await refusal(client.spool({ timeout: 30, retry: false }))).toMatchObject({
       ...{ status: 0, code: 'TIMEOUT', temporary: true },
     })
   })
