@@ -43,7 +43,6 @@ import type {
   MimeStructureJson,
   ReplacedContentJson,
   SpoolStateJson,
-  TimeInput,
 } from './types.js'
 import { JobCalls, pages, QuarantineCalls } from './upkeep.js'
 
