@@ -15,11 +15,13 @@ import { Registry } from 'prom-client'
 import { Jobs } from '../spool/index.js'
 import { type ConnectionLimits, limitConnections, serverOptions } from './connections.js'
 import { holdBack } from './expect-continue.js'
+import { audit } from './plugins/audit.js'
 import { type Authenticator, auth, SECURITY_SCHEMES } from './plugins/auth.js'
 import { type BodyParserOptions, bodyParsers } from './plugins/body-parsers.js'
 import { loadShedding } from './plugins/load-shedding.js'
 import { type ApiMetrics, metrics } from './plugins/metrics.js'
 import type { Rate } from './plugins/rate.js'
+import { RefusalLog, recordRefusedCertificates, refusalOf } from './plugins/refusals.js'
 import { handleClientError, handleError, handleNotFound, Problem } from './problem.js'
 import type { Reason } from './readiness.js'
 import { claimRoutes } from './routes/claims.js'
@@ -116,7 +118,17 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
   for (const schema of [Problem, Meta, Journal, JobSchema, MimePartSchema]) app.addSchema(schema)
 
   // Before any route: it looks at each.
-  await app.register(auth, { authenticator: options.authenticator, rate: limits.rate })
+  const refusals = new RefusalLog(options.spool, app.log)
+  app.addHook('onClose', () => refusals.close())
+  if (options.tls?.requestCert) recordRefusedCertificates(app, refusals)
+  await app.register(auth, {
+    authenticator: options.authenticator,
+    rate: limits.rate,
+    onRefused: (request, error) => refusals.add(refusalOf(request, error)),
+  })
+  const jobs = new Jobs()
+  app.addHook('preClose', () => jobs.close())
+  await app.register(audit, { spool: options.spool, jobs })
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -144,8 +156,6 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
 
   const tails = new TailHubs(limits.maxTails)
   app.addHook('preClose', async () => tails.close())
-  const jobs = new Jobs()
-  app.addHook('preClose', () => jobs.close())
   const routes: RouteOptions = { ...options, tails, jobs }
   await app.register(healthRoutes, routes)
   await app.register(v1Routes, { prefix: '/v1', routes })

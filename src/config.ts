@@ -222,12 +222,12 @@ export const ConfigSchema = Type.Object(
         journals: Type.Integer({
           minimum: 0,
           default: 1000,
-          description: 'Journals there may be before no more are made over REST (422).',
+          description: 'Journals made over REST; one more is refused (422).',
         }),
         subscribers: Type.Integer({
           minimum: 0,
           default: 1000,
-          description: 'Subscribers of a journal before no more are added over REST (422).',
+          description: 'Subscribers of a journal; one more is refused over REST (422).',
         }),
         connections: Type.Integer({
           minimum: 1,

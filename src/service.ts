@@ -14,6 +14,8 @@ import type { Relay } from './relay.js'
 import { shedLimits } from './shed-settings.js'
 import { VERSION } from './version.js'
 
+const NOT_RECORDED = 'not in the log of administration'
+
 export class Service {
   readonly #spool: Spool
   readonly #journals: JournalSet
@@ -170,7 +172,13 @@ export class Service {
 
   /** Reads tokens and certificate again; what is wrong with them is logged, and the old ones stay. */
   async reload(): Promise<void> {
-    await this.#gate.reload()
+    for (const { what, error, note } of await this.#gate.reload()) {
+      const outcome = error === null ? 'done' : 'failed'
+      const event = { user: 'service', peer: 'local', note: `reload ${what}: ${outcome}: ${note}` }
+      await this.#spool
+        .log({ type: 'administration', ...event })
+        .catch((err: unknown) => this.#log.error({ err, ...event }, NOT_RECORDED))
+    }
   }
 
   async #stop(): Promise<void> {

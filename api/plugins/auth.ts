@@ -51,6 +51,10 @@ declare module 'fastify' {
   interface FastifyRequest {
     readonly caller: Caller
   }
+  interface FastifyInstance {
+    /** Told of everybody who is refused. */
+    recordRefusal: NonNullable<AuthOptions['onRefused']>
+  }
 }
 
 export interface AuthOptions {
@@ -58,6 +62,8 @@ export interface AuthOptions {
   readonly authenticator?: Authenticator | undefined
   /** How many requests a caller may make; null or left out: any number. */
   readonly rate?: Rate | null | undefined
+  /** Told of everybody who is refused. */
+  readonly onRefused?: ((request: FastifyRequest, error: HttpError) => void) | undefined
 }
 
 const never = new AbortController().signal
@@ -74,7 +80,11 @@ const AUTHORIZATION = /^bearer +([A-Za-z0-9._~+/-]+=*) *$/i
 const caller = Symbol('caller')
 type Decorated = FastifyRequest & { [caller]: Caller | null }
 
-const register: FastifyPluginAsync<AuthOptions> = async (app, { authenticator, rate }) => {
+const register: FastifyPluginAsync<AuthOptions> = async (
+  app,
+  { authenticator, rate, onRefused = () => undefined },
+) => {
+  app.decorate('recordRefusal', onRefused)
   app.decorateRequest(caller, null)
   app.decorateRequest('caller', {
     getter() {
@@ -84,16 +94,21 @@ const register: FastifyPluginAsync<AuthOptions> = async (app, { authenticator, r
   describeScopes(app, authenticator !== undefined)
   const admit = authenticator === undefined ? admitOwnOrigin : admitHolder(authenticator)
   if (rate) {
-    app.addHook('onRequest', counting(await requestCounter(app, rate), admit))
+    app.addHook('onRequest', counting(await requestCounter(app, rate), admit, onRefused))
     return
   }
   app.addHook('onRequest', (request, reply, done) => {
-    done(admit(request, reply)?.())
+    const refusal = admit(request, reply)?.()
+    if (refusal !== undefined) onRefused(request, refusal)
+    done(refusal)
   })
 }
 
 /** Finds out who it is. Returns what to do about it, if anything is: undefined when that lets the request in. */
-type Admit = (request: FastifyRequest, reply: FastifyReply) => (() => Error | undefined) | undefined
+type Admit = (
+  request: FastifyRequest,
+  reply: FastifyReply,
+) => (() => HttpError | undefined) | undefined
 
 const admitOwnOrigin: Admit = (request) => {
   if (request.headers.origin === undefined || !isForeign(request)) return undefined
@@ -117,13 +132,19 @@ function admitHolder(authenticator: Authenticator): Admit {
 }
 
 /** Those who are refused count, too: by their address, when it is not known who they are. */
-function counting(count: CountRequest, admit: Admit): onRequestAsyncHookHandler {
+function counting(
+  count: CountRequest,
+  admit: Admit,
+  onRefused: NonNullable<AuthOptions['onRefused']>,
+): onRequestAsyncHookHandler {
   return async (request, reply) => {
     const verdict = admit(request, reply)
     if (!request.routeOptions.config.uncounted)
       await count(request, (request as Decorated)[caller]?.name)
     const refusal = verdict?.()
-    if (refusal !== undefined) throw refusal
+    if (refusal === undefined) return
+    onRefused(request, refusal)
+    throw refusal
   }
 }
 
@@ -136,7 +157,9 @@ export function requireScopes(
   ...scopes: Scope[]
 ): void {
   const refusal = missingScopes(request, reply, scopes)
-  if (refusal !== undefined) throw refusal
+  if (refusal === undefined) return
+  request.server.recordRefusal(request, refusal)
+  throw refusal
 }
 
 function missingScopes(

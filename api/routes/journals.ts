@@ -5,6 +5,7 @@ import Type from 'typebox'
 import { alterJournal, describeJournal, formatLogId } from '../../jlog/index.js'
 import { Capacity } from '../capacity.js'
 import { alterOptionsFromJson, createOptionsFromJson, journalToJson } from '../journal-json.js'
+import { requireScopes } from '../plugins/auth.js'
 import { HttpError } from '../problem.js'
 import {
   AlterSettings,
@@ -72,8 +73,9 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       await capacity.make(
         async () => {
           const names = await journals.names()
-          // One that is there is refused for that.
-          return names.includes(name) ? 0 : names.length
+          // One that is there is refused for that; those of the service are there anyway.
+          if (names.includes(name)) return 0
+          return names.filter((other) => !ownJournals.includes(other)).length
         },
         () => journals.create(name, createOptionsFromJson(request.body)),
       )
@@ -168,8 +170,11 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       },
     },
     async (request, reply) => {
+      const { name } = request.params
+      // Whoever may log may not forge what the service itself has logged.
+      if (ownJournals.includes(name)) requireScopes(request, reply, 'admin')
       const records = parseRecords(request.headers['content-type'] ?? '', request.body)
-      const { first, last, count } = await journals.append(request.params.name, records)
+      const { first, last, count } = await journals.append(name, records)
       reply.code(201)
       return { first: formatLogId(first), last: formatLogId(last), count }
     },

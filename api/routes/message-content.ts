@@ -165,7 +165,7 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.delete(
     '/messages/:id/content',
     {
-      config: { scope: 'deliver' },
+      config: { scope: 'deliver', audit: () => true },
       schema: {
         operationId: 'swap_remove_content',
         summary: 'Drop the content of a message and keep its meta',

@@ -146,7 +146,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   app.delete(
     '/messages/:id',
     {
-      config: { scope: 'deliver' },
+      config: { scope: 'deliver', audit: () => true },
       schema: {
         operationId: 'swap_remove',
         summary: 'Remove a message',

@@ -192,7 +192,7 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app.put(
     '/journals/:name/subscribers/:sub/checkpoint',
     {
-      config: { scope: 'log' },
+      config: { scope: 'log', audit: (request) => isRewind(request.query) },
       schema: {
         operationId: 'read_checkpoint',
         summary: 'Move the checkpoint',
@@ -227,6 +227,10 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       return { checkpoint: formatLogId(id) }
     },
   )
+}
+
+function isRewind(query: unknown): boolean {
+  return (query as { rewind?: boolean }).rewind === true
 }
 
 async function nextBatches(

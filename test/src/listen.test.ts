@@ -199,6 +199,19 @@ describe('SIGHUP', () => {
     await chmod(file, 0o606)
     await hangUp(/the old ones stay: .*others may write/)
     expect([await status(a), await status(b)]).toEqual([401, 200])
+    await service.kill('SIGTERM')
+    const { stdout } = await bobbin(['jlog', 'cat', join(dir, 'data', 'journals', 'acctlog')])
+    const acts = stdout
+      .toString()
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { user: string; peer: string; note: string })
+      .filter(({ note }) => note.startsWith('reload'))
+    expect(acts.map(({ user, peer, note }) => `${user} ${peer}: ${note}`)).toEqual([
+      'service local: reload tokens: done: 1 tokens, added b, removed a',
+      expect.stringMatching(/^service local: reload tokens: failed: .*tokens:1: not NAME/),
+      expect.stringMatching(/^service local: reload tokens: failed: .*others may write/),
+    ])
   })
 
   it('changes nothing where there is nothing to read', async () => {

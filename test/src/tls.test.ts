@@ -8,7 +8,7 @@ import { text } from 'node:stream/consumers'
 import { connect, type TLSSocket } from 'node:tls'
 import { describe, expect, it } from 'vitest'
 import { type CertificateFiles, makeCertificate, noCertificates } from '../support/certificates.js'
-import { startService, temporaryDirectory } from '../support/service.js'
+import { bobbin, startService, temporaryDirectory } from '../support/service.js'
 
 if (noCertificates !== null) console.log(`the tests of TLS are skipped: ${noCertificates}`)
 
@@ -140,5 +140,15 @@ describe.skipIf(noCertificates !== null)('TLS', () => {
     expect((await as(friend)).status).toBe(200)
     await expect(as(stranger)).rejects.toThrow()
     await expect(get(`${service.url}/v1/spool`, { ca })).rejects.toThrow()
+    await service.kill('SIGTERM')
+    const { stdout } = await bobbin(['jlog', 'cat', join(dir, 'data', 'journals', 'acctlog')])
+    const [first] = stdout.toString().split('\n')
+    expect(JSON.parse(first!)).toMatchObject({
+      type: 'authentication',
+      user: 'anonymous',
+      peer: '127.0.0.1',
+      note: expect.stringMatching(/^TLS: client certificate refused: DEPTH_ZERO/) as string,
+    })
+    expect(stdout.toString()).toContain('refused 1 times more')
   })
 })

@@ -5,7 +5,7 @@ import { pino } from 'pino'
 import { afterEach } from 'vitest'
 import { type ApiLimits, type ApiOptions, buildServer, type Reason } from '../../api/index.js'
 import { JournalSet, SAFETY } from '../../jlog/index.js'
-import { openSpool, type Spool, type SpoolOptions } from '../../spool/index.js'
+import { type EventType, openSpool, type Spool, type SpoolOptions } from '../../spool/index.js'
 import { Relay } from '../../src/relay.js'
 import { temporaryDirectory } from './service.js'
 
@@ -24,6 +24,11 @@ export interface TestApi {
 
 const open: TestApi[] = []
 
+/** Administration is not logged here, unless a test asks for it. */
+function mailEvents(type: EventType): string | null {
+  return type === 'administration' || type === 'authentication' ? null : 'mainlog'
+}
+
 export const MAX_MESSAGE_SIZE = 2_000_000
 export const MAX_BUFFERED_BODY = 1_000_000
 
@@ -36,7 +41,7 @@ export async function startApi(
   const spool = await openSpool({
     path: join(data, 'spool'),
     maxMessageSize: MAX_MESSAGE_SIZE,
-    events: { format: 'json', journalOf: () => 'mainlog' },
+    events: { format: 'json', journalOf: mailEvents },
     ...spoolOptions,
   })
   const journals = await JournalSet.open(join(data, 'journals'))
