@@ -8,13 +8,7 @@ import {
   type Safety,
   type SubscriberInfo,
 } from '../jlog/index.js'
-import {
-  type AlterSettings,
-  type Journal,
-  type JournalSettings,
-  SAFETY_NAMES,
-  type Subscriber,
-} from './schemas.js'
+import { type Journal, type JournalSettings, SAFETY_NAMES, type Subscriber } from './schemas.js'
 
 export function journalToJson(name: string, info: JournalInfo): Static<typeof Journal> {
   return {
@@ -58,7 +52,7 @@ export function alterOptionsFromJson({
   segment_size: unitLimit,
   safety,
   pre_commit: preCommit,
-}: Static<typeof AlterSettings>): Pick<AlterOptions, 'unitLimit' | 'safety' | 'preCommit'> {
+}: Static<typeof JournalSettings>): Pick<AlterOptions, 'unitLimit' | 'safety' | 'preCommit'> {
   return {
     ...(unitLimit === undefined ? {} : { unitLimit }),
     ...(safety === undefined ? {} : { safety: SAFETY_NAMES.indexOf(safety) as Safety }),

@@ -342,9 +342,7 @@ const compression = Type.Enum(['off', 'none', 'lz4'], {
   description: 'off: a plain journal; lz4, none: one with compressed records, by that provider.',
 })
 
-/** What may be changed of a journal that exists. */
-export const AlterSettings = Type.Partial(Type.Object(settings, { additionalProperties: false }))
-/** What a journal is made with. */
+/** What a journal is made with, and what is asked for when it is altered. */
 export const JournalSettings = Type.Partial(
   Type.Object({ ...settings, compression }, { additionalProperties: false }),
 )

@@ -31,6 +31,7 @@ import { healthRoutes } from './routes/health.js'
 import { importRoutes } from './routes/import.js'
 import { injectionRoutes } from './routes/injection.js'
 import { jobRoutes } from './routes/jobs.js'
+import { journalUpkeepRoutes } from './routes/journal-upkeep.js'
 import { journalRoutes } from './routes/journals.js'
 import { contentRoutes } from './routes/message-content.js'
 import { messageRoutes } from './routes/messages.js'
@@ -175,6 +176,7 @@ const v1Routes: FastifyPluginAsync<{ routes: RouteOptions }> = async (v1, { rout
     eventRoutes,
     spoolRoutes,
     journalRoutes,
+    journalUpkeepRoutes,
     subscriberRoutes,
     tailRoutes,
     jobRoutes,

@@ -3,6 +3,7 @@
  * buffer that all its followers share; a follower that is behind, or slow, reads for itself at its own pace until it has
  * caught up. So a slow one makes nobody wait, and what is held for one is bounded.
  */
+import { setMaxListeners } from 'node:events'
 import { compareLogIds, type LogId, type RecordBatch } from '../jlog/index.js'
 
 /** More than this unsent, and a follower reads for itself again. */
@@ -58,6 +59,7 @@ class TailHub {
 
   constructor(source: JournalSource, encode: EncodeBatch) {
     this.#source = source
+    setMaxListeners(0, this.#stop.signal)
     this.#encode = encode
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS).unref()
   }
@@ -194,6 +196,8 @@ export class TailHubs {
 
   constructor(max: number) {
     this.#max = max
+    // Each who waits listens; how many may is bounded.
+    setMaxListeners(0, this.#stop.signal)
   }
 
   /** Fires when the service closes: whoever waits for records stops. */

@@ -65,6 +65,7 @@ export type {
   SegmentReport,
 } from './repair-report.js'
 export { type RepairSegmentOptions, repairSegment } from './repair-segment.js'
+export { type ReportJson, reportToJson } from './report-json.js'
 export {
   checkSanity,
   type SanityProblem,

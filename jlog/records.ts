@@ -24,6 +24,8 @@ export interface ReadRecordsOptions {
   readonly limitRecords?: number
   /** Stop before the records read take more bytes on disk than this; at least one is read. */
   readonly limitBytes?: number
+  /** Bytes read, and handed out, at a time, for who holds a batch for long. Default: what is fastest, about a MiB. */
+  readonly batchBytes?: number
   /**
    * What to do about damage: `throw` JLOG_ERR_FILE_CORRUPT where it begins (default), or `skip` it and go on with the next confirmed
    * record, as a repair would. A record after skipped ones has the id that a repair would give it.
@@ -49,7 +51,7 @@ export async function* readRecords(
   const { hdrMagic } = await readSettings(dir, listing)
   const last = listing.segments.at(-1)
   if (last === undefined) return
-  const pool = new ChunkPool()
+  const pool = options.batchBytes === undefined ? new ChunkPool() : new ChunkPool(0)
   const budget = new Budget(options)
   const end = await openSegment(dir, last, hdrMagic, pool)
   const endSize = end?.file.size() ?? 0
@@ -173,11 +175,13 @@ function damagedRange(file: string, { segment, offset, bytes, reason }: SkippedR
 class Budget {
   #records: number
   #bytes: number
+  readonly #batchBytes: number
   #begun = false
 
   constructor(options: ReadRecordsOptions) {
     this.#records = options.limitRecords ?? Number.POSITIVE_INFINITY
     this.#bytes = options.limitBytes ?? Number.POSITIVE_INFINITY
+    this.#batchBytes = options.batchBytes ?? Number.POSITIVE_INFINITY
   }
 
   get spent(): boolean {
@@ -185,7 +189,7 @@ class Budget {
   }
 
   get limits(): BatchLimits {
-    return { maxRecords: this.#records, maxBytes: this.#bytes }
+    return { maxRecords: this.#records, maxBytes: Math.min(this.#bytes, this.#batchBytes) }
   }
 
   /** @returns false when the batch does not fit any more; the first record always does */

@@ -14,6 +14,7 @@ import { type PositionalReader, RecordOffsets, type WalkStop, walkRecords } from
 /** Larger reads are hardly faster, and a chunk is what a reader holds. */
 export const READ_CHUNK_BYTES = 1024 * 1024
 
+const LEAST_READ_BYTES = 64 * 1024
 /** Chunks kept for reuse. */
 const MOST_FREE_CHUNKS = 8
 const MOST_BYTES_A_READ = 1024 * 1024 * 1024
@@ -26,6 +27,12 @@ export type SegmentStep =
 /** Chunks given back by those who held them, for the next read. */
 export class ChunkPool {
   readonly #free: Buffer[] = []
+  readonly #most: number
+
+  /** @param most chunks kept at once */
+  constructor(most = MOST_FREE_CHUNKS) {
+    this.#most = most
+  }
 
   take(bytes: number): Buffer {
     if (bytes <= READ_CHUNK_BYTES / 4) return Buffer.allocUnsafeSlow(bytes)
@@ -34,8 +41,7 @@ export class ChunkPool {
   }
 
   readonly give = (chunk: Buffer): void => {
-    if (chunk.length === READ_CHUNK_BYTES && this.#free.length < MOST_FREE_CHUNKS)
-      this.#free.push(chunk)
+    if (chunk.length === READ_CHUNK_BYTES && this.#free.length < this.#most) this.#free.push(chunk)
   }
 }
 
@@ -94,7 +100,8 @@ export class SegmentReader {
    */
   async next(end: number, limits: BatchLimits = {}): Promise<SegmentStep> {
     if (this.#rest !== null) return { batch: this.#limited(this.#rest, limits) }
-    let want = READ_CHUNK_BYTES
+    // Who wants little is not read much for, nor ahead.
+    let want = Math.min(READ_CHUNK_BYTES, Math.max(LEAST_READ_BYTES, limits.maxBytes ?? Infinity))
     for (;;) {
       const chunk = await this.#chunk(Math.min(want, Math.max(0, end - this.#position)))
       this.#offsets.clear()

@@ -8,7 +8,6 @@ import { alterOptionsFromJson, createOptionsFromJson, journalToJson } from '../j
 import { requireScopes } from '../plugins/auth.js'
 import { HttpError } from '../problem.js'
 import {
-  AlterSettings,
   Empty,
   JournalParams,
   JournalRef,
@@ -106,15 +105,23 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       schema: {
         operationId: 'journal_alter',
         summary: 'Change the settings of a journal',
+        description:
+          'Segment size, safety and the pre-commit buffer, at once and for whoever has it open. Compression is fixed when a journal is made: another one than it has is refused (422).',
         tags: ['journals'],
         params: JournalParams,
-        body: AlterSettings,
-        response: { 200: JournalRef, ...problems(400, 404) },
+        body: JournalSettings,
+        response: { 200: JournalRef, ...problems(400, 404, 422, 503, 507) },
       },
     },
     async (request) => {
       const { name } = request.params
-      await alterJournal(await journals.path(name), alterOptionsFromJson(request.body))
+      const { compression, ...settings } = request.body
+      const path = await journals.path(name)
+      if (compression !== undefined && compression !== (await describeJournal(path)).compression) {
+        const detail = 'compression is fixed when a journal is made; make another journal'
+        throw new HttpError(422, 'JLOG_ERR_NOT_SUPPORTED', detail)
+      }
+      await alterJournal(path, alterOptionsFromJson(settings))
       return describe(name)
     },
   )

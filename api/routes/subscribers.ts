@@ -1,4 +1,6 @@
 /** Log subscribers over HTTP: their checkpoints, and what comes after them. */
+import type { ServerResponse } from 'node:http'
+import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { pack } from 'msgpackr'
 import Type from 'typebox'
@@ -13,6 +15,7 @@ import {
   lastId,
   listJournal,
   parseLogId,
+  type ReadRecordsOptions,
   type RecordBatch,
   readRecords,
   recordToJson,
@@ -21,6 +24,8 @@ import {
 } from '../../jlog/index.js'
 import { Capacity } from '../capacity.js'
 import { subscriberToJson } from '../journal-json.js'
+import { preferred } from '../negotiation.js'
+import { passing } from '../passing.js'
 import { HttpError } from '../problem.js'
 import {
   Empty,
@@ -37,7 +42,16 @@ import type { RouteOptions } from '../server.js'
 const PAGE_RECORDS = 10_000
 /** An answer holds no more than this, however many records were asked for; the next call gives the rest. */
 const PAGE_BYTES = 4 * 1024 * 1024
+/** Of msgpack, which is made in one piece. */
+const PACKED_BYTES = 1024 * 1024
+/** Read at a time, at least a record. */
+const PIECE_BYTES = 128 * 1024
+const TEXT_CHARS = 32 * 1024
 const MAX_WAIT_SECONDS = 300
+const X_MSGPACK_TYPE = 'application/x-msgpack'
+
+type Batches = AsyncGenerator<RecordBatch, void, void>
+type Next = IteratorResult<RecordBatch, void>
 
 export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app,
@@ -130,7 +144,7 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         operationId: 'read_interval',
         summary: 'Records after the checkpoint',
         description:
-          'The next records, oldest first; the checkpoint stays where it is. None yet: an empty answer, after waiting up to `wait` seconds for one.',
+          'The next records, oldest first, up to `limit` of them and 4 MiB; the checkpoint stays where it is. None yet: an empty answer, after waiting up to `wait` seconds for one.',
         tags: ['subscribers'],
         params: SubscriberParams,
         querystring: Type.Object(
@@ -149,8 +163,8 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
           200: {
             description: 'A record a line, or by Accept a msgpack array of the same',
             content: {
-              [NDJSON_TYPE]: { schema: Type.Unsafe<Buffer>({}) },
-              [MSGPACK_TYPE]: { schema: Type.Unsafe<Buffer>({}) },
+              [NDJSON_TYPE]: { schema: Type.Unsafe<Buffer | Readable>({}) },
+              [MSGPACK_TYPE]: { schema: Type.Unsafe<Buffer | Readable>({}) },
             },
           },
           ...problems(400, 404, 429),
@@ -162,30 +176,23 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       const { limit, wait } = request.query
       const dir = await journals.path(name)
       const after = await getCheckpoint(dir, sub)
-      let batches = await nextBatches(dir, after, limit)
-      if (batches.length === 0 && wait > 0) {
-        const closed = new AbortController()
-        reply.raw.once('close', () => closed.abort())
-        const signal = AbortSignal.any([
-          closed.signal,
-          tails.signal,
-          AbortSignal.timeout(wait * 1000),
-        ])
-        const waited = await tails.admit(async () => {
-          for await (const batch of follow(dir, { from: after, signal }))
-            if (batch.length > 0) break
-          return nextBatches(dir, after, limit)
-        })
-        if (waited === null)
-          throw new HttpError(429, 'TOO_MANY_TAILS', 'too many wait for records already')
-        batches = waited
-      }
-      const binary = request.headers.accept?.includes(MSGPACK_TYPE) ?? false
-      return reply
-        .type(binary ? MSGPACK_TYPE : NDJSON_TYPE)
-        .send(
-          binary ? packRecords(batches) : Buffer.concat(batches.map((batch) => recordLines(batch))),
+      const type = preferred(request.headers.accept, [NDJSON_TYPE, MSGPACK_TYPE, X_MSGPACK_TYPE])
+      const isBinary = type !== NDJSON_TYPE
+      const limitBytes = isBinary ? PACKED_BYTES : PAGE_BYTES
+      const read = () => pieces(dir, { after, limitRecords: limit, limitBytes })
+      let batches = read()
+      let first = await batches.next()
+      if (first.done && wait > 0) {
+        const isAdmitted = await tails.admit(() =>
+          waitForRecord(dir, after, wait * 1000, reply.raw),
         )
+        if (isAdmitted === null)
+          throw new HttpError(429, 'TOO_MANY_TAILS', 'too many wait for records already')
+        batches = read()
+        first = await batches.next()
+      }
+      reply.type(isBinary ? MSGPACK_TYPE : NDJSON_TYPE).header('vary', 'accept')
+      return reply.send(isBinary ? await packRecords(first, batches) : await lines(first, batches))
     },
   )
 
@@ -227,40 +234,81 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       return { checkpoint: formatLogId(id) }
     },
   )
+
+  /** Until there is one after `after`, the time is over, the client is gone, or the service closes; nothing is left of it then. */
+  async function waitForRecord(
+    dir: string,
+    after: LogId,
+    milliseconds: number,
+    client: ServerResponse,
+  ): Promise<void> {
+    const stop = new AbortController()
+    const end = () => stop.abort()
+    const timer = setTimeout(end, milliseconds)
+    client.once('close', end)
+    tails.signal.addEventListener('abort', end, { once: true })
+    if (tails.signal.aborted || client.destroyed) end()
+    try {
+      for await (const batch of follow(dir, { from: after, signal: stop.signal }))
+        if (batch.length > 0) break
+    } finally {
+      clearTimeout(timer)
+      client.off('close', end)
+      tails.signal.removeEventListener('abort', end)
+    }
+  }
 }
 
 function isRewind(query: unknown): boolean {
   return (query as { rewind?: boolean }).rewind === true
 }
 
-async function nextBatches(
-  dir: string,
-  after: LogId,
-  limitRecords: number,
-): Promise<RecordBatch[]> {
-  const batches: RecordBatch[] = []
-  for await (const batch of readRecords(dir, { after, limitRecords, limitBytes: PAGE_BYTES })) {
-    if (batch.length > 0) batches.push(batch)
+/** What comes after `after`, read as it is asked for. */
+async function* pieces(dir: string, options: ReadRecordsOptions): Batches {
+  for await (const batch of readRecords(dir, { ...options, batchBytes: PIECE_BYTES })) {
+    if (batch.length > 0) yield batch
   }
-  return batches
 }
 
 function recordLines(batch: RecordBatch): Buffer {
+  const parts: Buffer[] = []
   let lines = ''
-  for (const record of batch) lines += `${recordToJson(record)}\n`
-  return Buffer.from(lines, 'utf8')
+  for (const record of batch) {
+    lines += `${recordToJson(record)}\n`
+    // A long string is garbage that only a full collection takes away.
+    if (lines.length < TEXT_CHARS) continue
+    parts.push(Buffer.from(lines, 'latin1'))
+    lines = ''
+  }
+  batch.release()
+  if (parts.length === 0) return Buffer.from(lines, 'latin1')
+  return Buffer.concat([...parts, Buffer.from(lines, 'latin1')])
 }
 
-function packRecords(batches: RecordBatch[]): Buffer {
-  const records = batches.flatMap((batch) =>
-    Array.from(batch, ({ id, sec, usec, payload }) => ({
-      id: formatLogId(id),
-      sec,
-      usec,
-      size: payload.length,
-      data: payload,
-    })),
-  )
+/** In one buffer when it is a single piece; else read as fast as the client takes it, so that a slow one holds little. */
+async function lines(first: Next, batches: Batches): Promise<Buffer | Readable> {
+  if (first.done) return Buffer.alloc(0)
+  const bytes = recordLines(first.value)
+  const second = await batches.next()
+  if (second.done) return bytes
+  async function* rest(): AsyncGenerator<Buffer, void, void> {
+    yield bytes
+    yield recordLines(second.value as RecordBatch)
+    for await (const batch of batches) yield recordLines(batch)
+  }
+  const stream = Readable.from(passing(rest()), { objectMode: false })
+  // Also when the client went away before the first of it was read.
+  stream.once('close', () => void batches.return().catch(() => undefined))
+  return stream
+}
+
+async function packRecords(first: Next, batches: Batches): Promise<Buffer> {
+  const records: object[] = []
+  for (let next = first; !next.done; next = await batches.next()) {
+    for (const { id, sec, usec, payload } of next.value) {
+      records.push({ id: formatLogId(id), sec, usec, size: payload.length, data: payload })
+    }
+  }
   return pack(records)
 }
 

@@ -62,6 +62,11 @@ export const tailRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
           'cache-control': 'no-store',
           'x-accel-buffering': 'no',
         })
+        // Nothing follows the head of an answer to HEAD, and the connection has to be free again.
+        if (request.method === 'HEAD') {
+          raw.end()
+          return true
+        }
         raw.write(': following\n\n')
         try {
           await tails.follow(dir, source, recordEvents, raw, after)

@@ -50,6 +50,8 @@ describe('readRecords', () => {
           )
           await writer.close()
           expect(await collect(readRecords(dir))).toEqual(written)
+          const batchBytes = limits.maxBytes ?? 100_000
+          expect(await collect(readRecords(dir, { batchBytes }))).toEqual(written)
           const reader = await openReader(dir, 's')
           const read = []
           for (

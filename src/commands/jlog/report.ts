@@ -1,4 +1,5 @@
 /** How reports look: as aligned text for people, as JSON with the names that the REST interface uses for programs. */
+export { reportToJson as toJson } from '../../../jlog/index.js'
 
 /** Rows in columns as wide as their widest cell; numbers stand to the right. A line each, with its end. */
 export function columns(rows: readonly (readonly (string | number)[])[], indent = ''): string {
@@ -16,20 +17,6 @@ export function columns(rows: readonly (readonly (string | number)[])[], indent 
       return `${indent}${cells.join('  ').trimEnd()}\n`
     })
     .join('')
-}
-
-type Json = string | number | boolean | null | undefined | readonly Json[] | { [key: string]: Json }
-
-/** The same with names in snake_case. */
-export function toJson(value: unknown): Json {
-  if (Array.isArray(value)) return value.map(toJson)
-  if (typeof value !== 'object' || value === null) return value as Json
-  return Object.fromEntries(
-    Object.entries(value).map(([name, item]) => [
-      name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
-      toJson(item),
-    ]),
-  )
 }
 
 /** `1 record`, `2 records`. */
