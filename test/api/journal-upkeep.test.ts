@@ -106,7 +106,7 @@ describe('a journal', () => {
     let isOver = false
     const acknowledged: string[] = []
     const writers = Array.from({ length: 4 }, async (_, n) => {
-      for (let i = 0; !isOver; i++) {
+      for (let i = 0; !isOver && i < 2000; i++) {
         const record = `${n}-${i}`
         if ((await append(api, record)).statusCode === 201) acknowledged.push(record)
       }
