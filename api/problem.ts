@@ -4,11 +4,12 @@
  */
 import { type IncomingMessage, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
-import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import Type, { type Static } from 'typebox'
 import { JlogError, type JlogErrorCode } from '../jlog/index.js'
 import { SpoolError, type SpoolErrorCode } from '../spool/index.js'
 import { isHeldBack } from './expect-continue.js'
+import { logProblem } from './plugins/request-log.js'
 import { type Reason, ReasonJson } from './readiness.js'
 
 export const Problem = Type.Object(
@@ -18,7 +19,9 @@ export const Problem = Type.Object(
     status: Type.Integer(),
     code: Type.String({ description: 'Stable name of the problem.' }),
     detail: Type.String({ description: 'What happened, where, and what helps.' }),
-    instance: Type.Optional(Type.String({ description: 'Id of the request, as in the log.' })),
+    instance: Type.Optional(
+      Type.String({ description: 'Id of the request, as in the log and in X-Request-Id.' }),
+    ),
     errors: Type.Optional(
       Type.Array(Type.Object({ where: Type.String(), message: Type.String() }), {
         description: 'Each thing that is wrong in the input.',
@@ -104,15 +107,14 @@ export function handleError(
   reply: FastifyReply,
 ): void {
   const status = statusOf(error)
-  // Why nothing is taken is one line when it begins, not one for each that is refused.
-  const isShed = error instanceof HttpError && status === 503
-  if (status >= 500 && !isShed) request.log.error({ err: error }, 'request failed')
-  else request.log.debug({ err: error }, 'request refused')
-  reply.send(problem(request, reply, status, codeOf(error), detailOf(error, status), error))
+  const code = codeOf(error)
+  logProblem(request, { status, code, detail: isOurs(error) ? error.message : undefined }, error)
+  reply.send(problem(request, reply, status, code, detailOf(error, status), error))
 }
 
 export function handleNotFound(request: FastifyRequest, reply: FastifyReply): void {
   const detail = `there is no ${request.method} ${request.url.split('?')[0]}; GET /openapi.json describes what there is`
+  logProblem(request, { status: 404, code: 'NOT_FOUND' })
   reply.send(problem(request, reply, 404, 'NOT_FOUND', detail))
 }
 
@@ -124,7 +126,11 @@ const CLIENT_ERRORS: Record<string, { status: number; detail: string }> = {
 const LINGER_MS = 1000
 
 /** What is not even a request: there is no route and no reply yet, only a socket. */
-export function handleClientError(error: NodeJS.ErrnoException, socket: Socket): void {
+export function handleClientError(
+  this: FastifyInstance,
+  error: NodeJS.ErrnoException,
+  socket: Socket,
+): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy()
     return
@@ -139,6 +145,7 @@ export function handleClientError(error: NodeJS.ErrnoException, socket: Socket):
     detail: known?.detail ?? `not an HTTP request: ${error.message}`,
   }
   const body = JSON.stringify(problem)
+  this.log.info({ status, code: problem.code, peer: socket.remoteAddress }, 'request refused')
   // Who does not close its side either is not waited for.
   const timer = setTimeout(() => socket.destroy(), LINGER_MS).unref()
   socket.once('close', () => clearTimeout(timer))
@@ -223,14 +230,17 @@ function codeOf(error: FastifyError): string {
 
 /** What is not ours to explain stays in the log: an internal message may hold a path or a payload. */
 function detailOf(error: FastifyError, status: number): string {
-  const known =
-    error instanceof SpoolError || error instanceof JlogError || error instanceof HttpError
-  if (status >= 500 && !known)
+  if (status >= 500 && !isOurs(error))
     return 'an internal error; the log has the details under the id of this request'
   if (error.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
     return `${error.message}; GET /openapi.json says which content types this call takes`
   }
   return error.message
+}
+
+/** Whether its message says what we mean it to. */
+function isOurs(error: Error): boolean {
+  return error instanceof SpoolError || error instanceof JlogError || error instanceof HttpError
 }
 
 function isDiskFull(error: JlogError): boolean {

@@ -9,7 +9,6 @@ import Fastify, {
   type FastifyBaseLogger,
   type FastifyInstance,
   type FastifyPluginAsync,
-  LogController,
 } from 'fastify'
 import { Registry } from 'prom-client'
 import { Jobs } from '../spool/index.js'
@@ -22,6 +21,7 @@ import { loadShedding } from './plugins/load-shedding.js'
 import { type ApiMetrics, metrics } from './plugins/metrics.js'
 import type { Rate } from './plugins/rate.js'
 import { RefusalLog, recordRefusedCertificates, refusalOf } from './plugins/refusals.js'
+import { requestIds, requestLogging } from './plugins/request-log.js'
 import { handleClientError, handleError, handleNotFound, Problem } from './problem.js'
 import type { Reason } from './readiness.js'
 import { claimRoutes } from './routes/claims.js'
@@ -83,6 +83,8 @@ export interface ApiOptions {
   /** Where requests are counted and what /metrics prints; a registry of its own when left out. */
   readonly metrics?: ApiMetrics
   readonly logger?: FastifyBaseLogger
+  /** A line in the log for each request, at level info; at debug when left out. */
+  readonly logRequests?: boolean
 }
 
 /** What every route file gets. */
@@ -100,7 +102,7 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
   const http = serverOptions(limits)
   const app = Fastify({
     ...(options.logger ? { loggerInstance: options.logger } : {}),
-    logController: new LogController({ disableRequestLogging: true }),
+    ...requestLogging({ everyRequest: options.logRequests }),
     frameworkErrors: handleError,
     clientErrorHandler: handleClientError,
     requestTimeout: limits.requestTimeout,
@@ -118,6 +120,7 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
   app.setNotFoundHandler(handleNotFound)
   for (const schema of [Problem, Meta, Journal, JobSchema, MimePartSchema]) app.addSchema(schema)
 
+  await app.register(requestIds)
   // Before any route: it looks at each.
   const refusals = new RefusalLog(options.spool, app.log)
   app.addHook('onClose', () => refusals.close())

@@ -39,6 +39,10 @@ export const ConfigSchema = Type.Object(
           default: 'info',
           description: 'Least severe log line that is written.',
         }),
+        requests: Type.Boolean({
+          default: false,
+          description: 'A log line for each request, at level info; else at debug.',
+        }),
       },
       strict,
     ),

@@ -122,6 +122,7 @@ export class Service {
         version: VERSION,
         metrics: { registry: metrics.registry, collect: () => metrics.collect() },
         logger: log,
+        logRequests: config.log.requests,
       })
       undo.push(() => gate.close())
       undo.push(() => server.close())

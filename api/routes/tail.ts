@@ -61,6 +61,7 @@ export const tailRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
           'content-type': 'text/event-stream; charset=utf-8',
           'cache-control': 'no-store',
           'x-accel-buffering': 'no',
+          'x-request-id': request.id,
         })
         // Nothing follows the head of an answer to HEAD, and the connection has to be free again.
         if (request.method === 'HEAD') {
@@ -72,7 +73,7 @@ export const tailRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
           await tails.follow(dir, source, recordEvents, raw, after)
         } catch (error) {
           // Too late for a status; the client's reconnect, with Last-Event-ID, gets it.
-          request.log.warn({ err: error }, 'following a journal ended')
+          request.log.warn({ reqId: request.id, err: error }, 'following a journal ended')
         }
         raw.end()
         return true

@@ -79,6 +79,8 @@ async function serve(config: Config, log: Logger): Promise<void> {
   process.on('SIGTERM', onSignal)
   process.on('SIGINT', onSignal)
   process.on('SIGHUP', onHangUp)
+  // What nobody has caught ends the process, as it should: what follows it is not known. The log says why.
+  process.on('uncaughtExceptionMonitor', (error) => log.fatal({ err: error }, 'the process ends'))
   starting = Service.start(config, log)
   await starting
 }
