@@ -7,7 +7,7 @@ import { chmod, cp, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promi
 import { basename, dirname, join, resolve } from 'node:path'
 import { SpoolError } from './errors.js'
 import { own } from './owner.js'
-import { Store } from './store.js'
+import { directoryMode, Store } from './store.js'
 
 export interface BackupReport {
   /** The directory that was made. */
@@ -29,8 +29,11 @@ export async function backupStore(
   const making = join(parent, `.${basename(target)}.partial`)
   await rm(making, { recursive: true, force: true })
   try {
-    await mkdir(making)
+    // Nobody may read the copy who may not read the spool.
+    const mode = (await stat(join(store.path, 'data.mdb'))).mode & 0o777
+    await mkdir(making, { mode: directoryMode(mode) })
     await store.copyTo(making)
+    await chmod(join(making, 'data.mdb'), mode)
     await copyTree(quarantine, join(making, 'quarantine'))
     const bytes = await syncFile(join(making, 'data.mdb'))
     await syncFile(making)

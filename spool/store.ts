@@ -299,7 +299,7 @@ async function makeFiles({ path, mode }: StoreOptions): Promise<boolean> {
 }
 
 /** Who may read a file may enter its directory. */
-function directoryMode(mode: number): number {
+export function directoryMode(mode: number): number {
   return mode | ((mode & 0o444) >> 2)
 }
 

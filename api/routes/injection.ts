@@ -15,6 +15,7 @@ import {
 import { FORM_TYPE, type FormPart, formParts, malformed } from '../multipart.js'
 import { readNdjson } from '../ndjson.js'
 import { passing } from '../passing.js'
+import { requireScopes } from '../plugins/auth.js'
 import { HttpError, problemOf, refuseWhenNotReady } from '../problem.js'
 import {
   Injected,
@@ -73,6 +74,8 @@ export const injectionRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (a
       refuseWhenNotReady(options)
       const key = parseIdempotencyKey(request.headers['idempotency-key'])
       const message = await messageOf(request)
+      // Sharing what another message has passes it on, and so reads it.
+      if (isShared(message)) requireScopes(request, reply, 'read')
       const result = await storeOrDiscard(message, { idempotencyKey: key })
       noteReplay(reply, result)
       reply.code(201)
@@ -106,6 +109,7 @@ export const injectionRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (a
       refuseWhenNotReady(options)
       const idempotencyKey = parseIdempotencyKey(request.headers['idempotency-key'])
       const { messages, where } = readBatch(request)
+      if (messages.some(isShared)) requireScopes(request, reply, 'read')
       try {
         const results = await spool.swapOutMulti(messages, { idempotencyKey })
         noteReplay(reply, results[0] ?? {})
@@ -201,6 +205,10 @@ export const injectionRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (a
       throw error
     }
   }
+}
+
+function isShared({ body }: NewMessage): boolean {
+  return 'refs' in body
 }
 
 async function discard({ body }: NewMessage): Promise<void> {

@@ -1,5 +1,7 @@
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { get } from 'node:http'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { SCOPES } from '../../api/index.js'
@@ -116,6 +118,21 @@ describe('a token', () => {
       api.app.inject({ url: `/v1/messages/${id}/content`, headers: bearer(token) })
     expect((await read(tokens[0]!)).statusCode).toBe(403)
     expect((await read(tokens[1]!)).body).toBe('x')
+    const share = (token: string, url: string, wrap: (json: object) => object) =>
+      api.app.inject({
+        method: 'POST',
+        url,
+        headers: bearer(token),
+        payload: wrap({ mailfrom: '', rcptto: ['c@example.net'], refs: id }),
+      })
+    for (const [url, wrap] of [
+      ['/v1/messages', (json: object) => json],
+      ['/v1/messages/batch', (json: object) => [json]],
+    ] as const) {
+      const refused = await share(tokens[0]!, url, wrap)
+      expect(refused.json(), url).toMatchObject({ code: 'MISSING_SCOPE' })
+      expect((await share(tokens[1]!, url, wrap)).statusCode, url).toBe(201)
+    }
     const copy = (token: string) =>
       api.app.inject({ method: 'POST', url: `/v1/messages/${id}/copy`, headers: bearer(token) })
     expect((await copy(tokens[0]!)).json()).toMatchObject({
@@ -151,6 +168,22 @@ describe('a token', () => {
     expect((await api.app.inject({ url: '/v1/nowhere' })).statusCode).toBe(404)
     const head = await api.app.inject({ method: 'HEAD', url: '/v1/messages' })
     expect(head.statusCode).toBe(401)
+  })
+})
+
+describe('who is refused', () => {
+  it('is told before the body is sent, and nothing of it is kept', async () => {
+    const { api } = await withTokens(['read'])
+    const { port } = await api.listen()
+    const socket = connect(port, '127.0.0.1')
+    await once(socket, 'connect')
+    socket.write(
+      'POST /v1/messages?from=&to=b@example.net HTTP/1.1\r\nhost: x\r\ncontent-type: message/rfc822\r\ncontent-length: 1000000\r\n\r\nbeginning',
+    )
+    const [answer] = (await once(socket, 'data')) as [Buffer]
+    expect(answer.toString()).toMatch(/^HTTP\/1\.1 401 /)
+    socket.destroy()
+    expect(await api.spool.stats()).toMatchObject({ messages: 0, bodies: 0 })
   })
 })
 

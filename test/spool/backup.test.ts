@@ -31,7 +31,11 @@ test('a backup under load opens, checks clean, and has what was acknowledged bef
       before.push(new Map(acknowledged))
       const { directory: made, bytes: size } = await spool.upkeep.backup(join(backups, String(i)))
       expect(made).toBe(join(backups, String(i)))
-      expect(size).toBe((await stat(join(made, 'data.mdb'))).size)
+      const { size: length, mode } = await stat(join(made, 'data.mdb'))
+      expect(size).toBe(length)
+      // Whoever may not read the spool may not read its copy.
+      expect(mode & 0o777).toBe(0o640)
+      expect((await stat(made)).mode & 0o777).toBe(0o750)
     }
   } finally {
     writing = false
