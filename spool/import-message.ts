@@ -43,6 +43,8 @@ interface Holder {
 
 /** Shared bodies of which is remembered where they are. */
 const MAX_SHARED = 4096
+/** Clocks differ. */
+const MAX_AHEAD_MS = 24 * 3600 * 1000
 const EMPTY = Buffer.alloc(0)
 
 export class MessageImporter {
@@ -241,7 +243,7 @@ export class MessageImporter {
   #idsFor({ id, created }: SourceMeta, count: number, keepId: boolean): Buffer[] {
     if (keepId && id !== undefined && count === 1) {
       const kept = parseId(id)
-      if (this.#core.store.db('messages').get(kept) === undefined) return [kept]
+      if (isOurKind(kept) && this.#core.store.db('messages').get(kept) === undefined) return [kept]
     }
     return Array.from({ length: count }, () =>
       created === undefined ? this.#core.ids.next() : idAt(created),
@@ -279,6 +281,14 @@ export class MessageImporter {
     }
     return tell
   }
+}
+
+/**
+ * An id that this spool could have made. One of a time to come would hold all that are made later behind it.
+ */
+function isOurKind(id: Buffer): boolean {
+  const isVersion7 = (id[6] as number) >> 4 === 7 && (id[8] as number) >> 6 === 2
+  return isVersion7 && id.readUIntBE(0, 6) <= Date.now() + MAX_AHEAD_MS
 }
 
 /** What the recipients of a message have in common. */

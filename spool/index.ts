@@ -29,6 +29,17 @@ export {
 export { SPOOL_ERROR_CODES, SpoolError, type SpoolErrorCode } from './errors.js'
 export { EventMacros } from './event-macros.js'
 export { EVENT_TYPES, type EventOptions, type EventType, STAGES } from './events.js'
+export {
+  type EnvelopeNames,
+  EXPORT_FORMATS,
+  type ExportedMessage,
+  type ExportFormat,
+  type ExportOptions,
+  type ExportReport,
+  type ExportSource,
+  exportMessages,
+} from './export.js'
+export { exportedMessage, exportSource } from './export-source.js'
 export type { SpoolHooks } from './hooks.js'
 export type { IdempotencyOptions } from './idempotency.js'
 export type { ImportFailure, ImportOptions, ImportProgress, ImportReport } from './import.js'

@@ -12,7 +12,7 @@ const MAX_RECIPIENTS = 10_000
 
 export const EXPORT_FIELD = 'X-Bobbin-Export'
 const EXPORT_LINE = new RegExp(
-  `^${EXPORT_FIELD}: ([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})\\r?\\n$`,
+  `^${EXPORT_FIELD}: ([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\\r?\\n$`,
 )
 
 const SENDER_FIELDS = ['return-path', 'x-envelope-from', 'envelope-from']

@@ -14,6 +14,7 @@ import { spoolPath } from '../data-directory.js'
 import { print } from '../program.js'
 import { connect } from './connection.js'
 import { addBackup } from './spool/backup.js'
+import { addExport } from './spool/export.js'
 import { addImport } from './spool/import.js'
 import { add, type Options, table } from './spool/options.js'
 import { addQuarantine } from './spool/quarantine.js'
@@ -36,6 +37,7 @@ export function addSpool(program: Command): void {
   addQuarantine(spool)
   addBackup(spool)
   addImport(spool)
+  addExport(spool)
 
   add(spool, 'list', 'list messages, oldest first')
     .option('--domain <domain>', 'only recipients of this domain')
