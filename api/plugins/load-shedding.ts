@@ -9,7 +9,7 @@ import type { FastifyPluginAsync, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { Counter, Gauge, type Registry } from 'prom-client'
 import { HttpError, notTaken } from '../problem.js'
-import type { Reason, ReasonCode } from '../readiness.js'
+import { REASON_CODES, type Reason, type ReasonCode } from '../readiness.js'
 import { MESSAGE_TYPE } from '../schemas.js'
 
 export interface LoadSheddingOptions {
@@ -49,6 +49,7 @@ const STREAMED_BYTES = 256 * 1024
 /** Bytes, text and what is made of it. */
 const PARSED_FACTOR = 3
 const BUSY_RETRY_AFTER = 2
+const IN_FLIGHT = 'in_flight'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -67,6 +68,8 @@ const register: FastifyPluginAsync<LoadSheddingOptions> = async (app, options) =
     labelNames: ['reason'],
     registers,
   })
+  // From 0 on, so that a rate sees the first one, too.
+  for (const reason of [...REASON_CODES, IN_FLIGHT]) sheds.inc({ reason }, 0)
   new Gauge({
     name: 'bobbin_http_in_flight_bytes',
     help: 'Bytes that request bodies being taken in count for; bounded by shed.in_flight.',
@@ -90,7 +93,7 @@ const register: FastifyPluginAsync<LoadSheddingOptions> = async (app, options) =
   const hold = (request: FastifyRequest, bytes: number) => {
     // One alone is always taken: how large it may be is bounded elsewhere.
     if (inFlight > request.inFlight && inFlight + bytes > maxInFlight) {
-      sheds.inc({ reason: 'in_flight' })
+      sheds.inc({ reason: IN_FLIGHT })
       throw new HttpError(
         503,
         'TOO_MUCH_IN_FLIGHT',

@@ -55,6 +55,8 @@ export class Metrics {
       labelNames: ['code'],
       registers,
     })
+    // From 0 on, so that a rate sees the first one, too.
+    for (const code of ['SPOOL_ERR_FULL', 'SPOOL_ERR_WRITE']) failures.inc({ code }, 0)
     const events = new Counter({
       name: 'bobbin_events_total',
       help: 'What happened to messages after their reception, logged or not.',
