@@ -53,7 +53,7 @@ const smtp = createTransport({
   port: Number(values.port),
   name: values.name,
   maxConnections: concurrency,
-  // A content is streamed, once: a second attempt of the pool's own would send the rest of it.
+  // A content is streamed, once: no further attempts of the pool's own.
   maxRequeues: 0,
   connectionTimeout: 30_000,
   socketTimeout: 300_000,

@@ -10,7 +10,12 @@ const server = new SMTPServer({
   disabledCommands: ['STARTTLS'],
   async onData(stream, { envelope }, answer) {
     let bytes = 0
-    for await (const chunk of stream) bytes += chunk.length
+    try {
+      for await (const chunk of stream) bytes += chunk.length
+    } catch (error) {
+      // The client is gone in the middle of it.
+      return answer(/** @type {Error} */ (error))
+    }
     const from = envelope.mailFrom ? envelope.mailFrom.address : ''
     const to = envelope.rcptTo.map(({ address }) => address).join(' ')
     console.log(`<${from}> -> <${to}> ${bytes} bytes`)

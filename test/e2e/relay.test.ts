@@ -16,8 +16,10 @@ const servers: SMTPServer[] = []
 /** Does what the recipient's name says. */
 async function startHost(): Promise<{ port: number; taken: Map<string, string> }> {
   const taken = new Map<string, string>()
+  const cut = new Set<string>()
   const server = new SMTPServer({
     authOptional: true,
+    closeTimeout: 100,
     disabledCommands: ['STARTTLS'],
     onRcptTo({ address }, _session, answer) {
       if (address.startsWith('unknown')) return answer(refusal(550, '5.1.1 no such user'))
@@ -29,6 +31,12 @@ async function startHost(): Promise<{ port: number; taken: Map<string, string> }
       for await (const chunk of stream as AsyncIterable<Buffer>) chunks.push(chunk)
       const { address } = envelope.rcptTo[0]!
       if (address.startsWith('spam')) return answer(refusal(554, '5.7.1 no thanks'))
+      // Hangs up on what it has, the first time.
+      if (address.startsWith('cut') && !cut.has(address)) {
+        cut.add(address)
+        for (const connection of server.connections) connection.close()
+        return
+      }
       taken.set(address, Buffer.concat(chunks).toString())
       answer(null, 'taken')
     },
@@ -74,6 +82,31 @@ it('reports what became of each message, and ends in order', async () => {
   expect([...host.taken]).toEqual([['taken@example.net', MAIL.toString()]])
   expect(await relay.stop('SIGTERM')).toBe(0)
   expect(await client.spool()).toMatchObject({ messages: 1 })
+})
+
+it('sends all of a message again when the host has hung up on it', async () => {
+  const api = await startApi()
+  const { port } = await api.listen()
+  const client = new BobbinClient(`http://127.0.0.1:${port}`)
+  const host = await startHost()
+  await client.inject({ mailfrom: '', rcptto: ['cut@example.net'], body: MAIL })
+  const relay = relayPart({ bobbin: port, haraka: 0, sink: host.port })
+  await relay.start()
+  const types: string[] = []
+  for await (const record of client.tail('mainlog', { from: 'begin' })) {
+    const { type, id, stage } = record.json<{ type: string; id: string; stage?: number }>()
+    types.push(type)
+    if (type === 'transient_failure') {
+      expect(stage).toBe(22)
+      await client.changeMeta(id, { next_attempt: 0 })
+    }
+    if (type === 'delivery') break
+  }
+  expect(types).toEqual(['reception', 'transient_failure', 'delivery'])
+  expect([...host.taken]).toEqual([['cut@example.net', MAIL.toString()]])
+  expect(await relay.stop('SIGTERM')).toBe(0)
+  // fetch may have opened one that it has not used; the server would wait for its request.
+  api.app.server.closeAllConnections()
 })
 
 it('tries again where there is no host, and leaves to Bobbin what Bobbin cannot give', async () => {

@@ -22,7 +22,12 @@ const server = new SMTPServer({
   },
   async onData(stream, { envelope }, answer) {
     const chunks = []
-    for await (const chunk of stream) chunks.push(chunk)
+    try {
+      for await (const chunk of stream) chunks.push(chunk)
+    } catch (error) {
+      // The client is gone in the middle of it.
+      return answer(error)
+    }
     const content = Buffer.concat(chunks).toString('base64')
     const rcptto = envelope.rcptTo.map(({ address }) => address)
     writeSync(fd, `${JSON.stringify({ rcptto, content })}\n`)
