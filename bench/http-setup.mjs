@@ -20,12 +20,15 @@ const bare = fileURLToPath(new URL('./http-bare.mjs', import.meta.url))
 
 /** A Fastify route that reads the body and does nothing. */
 export const startBare = () => start([bare])
-export const startService = (data) =>
-  start([main, 'serve', '--listen', '127.0.0.1:0', '--data', data])
+export const startService = (data, env = {}) =>
+  start([main, 'serve', '--listen', '127.0.0.1:0', '--data', data], env)
 
 /** A server on a free port. */
-async function start(args) {
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+async function start(args, env = {}) {
+  const child = spawn(process.execPath, args, {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...env },
+  })
   for await (const line of createInterface({ input: child.stdout })) {
     const { msg, address } = JSON.parse(line)
     if (msg !== 'ready') continue
@@ -43,14 +46,14 @@ async function start(args) {
 }
 
 /** Requests a second, latencies in milliseconds, and the server's CPU time, user and system, by request in µs. */
-export async function load({ pid, address }, path, type, body) {
+export async function load({ pid, address }, path, type, body, headers = {}) {
   const before = cpuSeconds(pid)
   const { requests, latency, non2xx, errors } = await autocannon({
     url: address + path,
     connections: CONNECTIONS,
     duration: SECONDS,
     method: 'POST',
-    headers: { 'content-type': type },
+    headers: { 'content-type': type, ...headers },
     body,
   })
   if (non2xx || errors) throw new Error(`${non2xx} refused, ${errors} failed`)

@@ -7,7 +7,7 @@
  * dictionary to try 2^256 values, so a slow hash would only make each request slow. Comparing looks at every
  * token, whole, whichever it is that fits.
  */
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { open } from 'node:fs/promises'
 import { type Authenticator, type Caller, revocation, SCOPES, type Scope } from '../api/index.js'
 import { ConfigError } from './config.js'
@@ -225,5 +225,5 @@ function isScope(text: string): text is Scope {
 }
 
 function hashOf(token: string): Buffer {
-  return createHash('sha256').update(token).digest()
+  return hash('sha256', token, 'buffer')
 }
