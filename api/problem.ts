@@ -145,7 +145,9 @@ export function handleClientError(
     detail: known?.detail ?? `not an HTTP request: ${error.message}`,
   }
   const body = JSON.stringify(problem)
-  this.log.info({ status, code: problem.code, peer: socket.remoteAddress }, 'request refused')
+  const line = { status, code: problem.code, peer: socket.remoteAddress }
+  // Anybody can send this; where callers have to be known, it must not fill a disk.
+  this.log[this.asksForTokens ? 'debug' : 'info'](line, 'request refused')
   // Who does not close its side either is not waited for.
   const timer = setTimeout(() => socket.destroy(), LINGER_MS).unref()
   socket.once('close', () => clearTimeout(timer))

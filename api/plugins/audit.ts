@@ -7,8 +7,8 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Jobs } from '../../spool/index.js'
+import { type RouteScope, scopesOf } from '../caller.js'
 import type { MessageStore } from '../stores.js'
-import { type RouteScope, scopesOf } from './auth.js'
 import { cut, peerOf } from './peer.js'
 
 declare module 'fastify' {

@@ -4,7 +4,6 @@
  * (`Authorization: Bearer`, RFC 6750) that has them: without a valid one 401, without the scopes 403. Without an
  * authenticator everybody may do everything, but no other site's page may, in a browser on this machine.
  */
-import { setMaxListeners } from 'node:events'
 import type {
   FastifyInstance,
   FastifyPluginAsync,
@@ -13,31 +12,19 @@ import type {
   onRequestAsyncHookHandler,
 } from 'fastify'
 import fp from 'fastify-plugin'
+import {
+  ANONYMOUS,
+  type Authenticator,
+  type Caller,
+  type RouteScope,
+  SCOPES,
+  type Scope,
+  STRANGER,
+  scopesOf,
+} from '../caller.js'
 import { HttpError } from '../problem.js'
 import { problems } from '../schemas.js'
 import { type CountRequest, type Rate, requestCounter } from './rate.js'
-
-/** What a token may be good for. None includes another. */
-export const SCOPES = ['inject', 'read', 'deliver', 'log', 'admin', 'metrics'] as const
-export type Scope = (typeof SCOPES)[number]
-
-/** Who calls: the holder of a token. */
-export interface Caller {
-  /** The token's name, as it is logged. */
-  readonly name: string
-  readonly scopes: ReadonlySet<Scope>
-  /** Fires when the token is taken away, or its scopes change. */
-  readonly revoked: AbortSignal
-}
-
-/** Knows the tokens. */
-export interface Authenticator {
-  /** Who holds this token; undefined: nobody. How long it takes says nothing of how near a guess is. */
-  authenticate(token: string): Caller | undefined
-}
-
-/** What a route takes: all of these scopes, or `open`: no token at all. */
-export type RouteScope = Scope | readonly Scope[] | 'open'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -47,9 +34,6 @@ declare module 'fastify' {
     uncounted?: boolean
     /** The answer may take for ever: it is cut off when its caller's token is revoked. */
     endless?: boolean
-  }
-  interface FastifyRequest {
-    readonly caller: Caller
   }
   interface FastifyInstance {
     /** Told of everybody who is refused. */
@@ -66,10 +50,6 @@ export interface AuthOptions {
   readonly onRefused?: ((request: FastifyRequest, error: HttpError) => void) | undefined
 }
 
-const never = new AbortController().signal
-/** Who calls where no tokens are asked for. */
-export const ANONYMOUS: Caller = { name: 'anonymous', scopes: new Set(SCOPES), revoked: never }
-
 const SCHEME = 'bearer'
 const CHALLENGE = 'Bearer realm="bobbin"'
 /** The user interface of the document is another's plugin, whose routes have no config of ours. */
@@ -85,10 +65,12 @@ const register: FastifyPluginAsync<AuthOptions> = async (
   { authenticator, rate, onRefused = () => undefined },
 ) => {
   app.decorate('recordRefusal', onRefused)
+  app.decorate('asksForTokens', authenticator !== undefined)
   app.decorateRequest(caller, null)
+  const unknown = authenticator === undefined ? ANONYMOUS : STRANGER
   app.decorateRequest('caller', {
     getter() {
-      return (this as Decorated)[caller] ?? ANONYMOUS
+      return (this as Decorated)[caller] ?? unknown
     },
   })
   describeScopes(app, authenticator !== undefined)
@@ -175,10 +157,6 @@ function missingScopes(
   return new HttpError(403, 'MISSING_SCOPE', `the token ${name} has not the scope ${list}`)
 }
 
-export function scopesOf(scope: RouteScope): readonly Scope[] {
-  return scope === 'open' ? [] : typeof scope === 'string' ? [scope] : scope
-}
-
 function identify(authenticator: Authenticator, request: FastifyRequest): Caller | undefined {
   const { authorization } = request.headers
   if (authorization === undefined) return undefined
@@ -202,13 +180,6 @@ function endWithToken({ revoked }: Caller, { raw }: FastifyReply): void {
   const cut = () => raw.destroy()
   revoked.addEventListener('abort', cut, { once: true })
   raw.once('close', () => revoked.removeEventListener('abort', cut))
-}
-
-/** For each token one signal, for as many who wait as there may be. */
-export function revocation(): AbortController {
-  const controller = new AbortController()
-  setMaxListeners(0, controller.signal)
-  return controller
 }
 
 /** Whether a browser sends this for a page that came from somewhere else. */

@@ -14,6 +14,7 @@ import {
   LogController,
 } from 'fastify'
 import fp from 'fastify-plugin'
+import { isStranger } from '../caller.js'
 
 export const REQUEST_ID_HEADER = 'x-request-id'
 
@@ -94,7 +95,7 @@ export const requestIds = fp(register, { name: 'request-ids' })
 
 /**
  * The line of a request that is answered with an error. One that is shed, or over its rate, is a line at level debug
- * only: why, and that, is said elsewhere, once.
+ * only: why, and that, is said elsewhere, once. So is what strangers are refused: they must not fill a disk with lines.
  * @param detail what the caller is told, if it is ours
  */
 export function logProblem(
@@ -103,7 +104,8 @@ export function logProblem(
   error?: FastifyError,
 ): void {
   const line = { ...lineOf(request), status, code }
-  if (code === 'NOT_READY' || code === 'TOO_MUCH_IN_FLIGHT' || status === 429) {
+  const isShed = code === 'NOT_READY' || code === 'TOO_MUCH_IN_FLIGHT' || status === 429
+  if (isShed || (status < 500 && isStranger(request))) {
     request.log.debug(line, 'request refused')
   } else if (status >= 500) request.log.error({ ...line, err: error }, 'request failed')
   else {

@@ -3,6 +3,8 @@ import { writeFile } from 'node:fs/promises'
 import { get } from 'node:http'
 import { connect } from 'node:net'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { pino } from 'pino'
 import { describe, expect, it } from 'vitest'
 import { SCOPES } from '../../api/index.js'
 import { createToken, TokenSet } from '../../src/tokens.js'
@@ -184,6 +186,29 @@ describe('who is refused', () => {
     expect(answer.toString()).toMatch(/^HTTP\/1\.1 401 /)
     socket.destroy()
     expect(await api.spool.stats()).toMatchObject({ messages: 0, bodies: 0 })
+  })
+})
+
+describe('who has no token', () => {
+  it('writes no lines into the log of the service, whatever he asks for', async () => {
+    const made = createToken('known', ['read'])
+    const tokens = await TokenSet.open({ file: '', lines: [made.line] })
+    const written: string[] = []
+    const logger = pino({ level: 'info' }, { write: (line: string) => void written.push(line) })
+    const api = await startApi({}, { authenticator: tokens!, logger })
+    const { port } = await api.listen()
+    written.length = 0
+    await api.app.inject({ url: '/v1/messages' })
+    await api.app.inject({ url: '/v1/messages', headers: bearer('wrong') })
+    await api.app.inject({ url: '/nowhere' })
+    const socket = connect(port, '127.0.0.1')
+    socket.end('nonsense\r\n\r\n')
+    expect(await text(socket)).toMatch('HTTP/1.1 400 ')
+    expect(written).toEqual([])
+    await api.app.inject({ url: '/v1/messages?limit=x', headers: bearer(made.token) })
+    expect(written.map((line) => JSON.parse(line) as object)).toMatchObject([
+      { msg: 'request refused', status: 400 },
+    ])
   })
 })
 
