@@ -64,6 +64,7 @@ export class Spool {
       quarantine: new Quarantine(store.path, options.mode ?? DEFAULT_MODE),
       leaveUnreadable: options.leaveUnreadable ?? false,
       indexLanes: () => delivery.lanes.index(),
+      spooled: (id) => this.#tiers.settled(id),
       restore: async (message, source) => {
         const body = await this.stageBody(source)
         return (await this.swapOut({ ...message, body })).ids[0] as string

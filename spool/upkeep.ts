@@ -16,6 +16,8 @@ const EMPTY = Buffer.alloc(0)
 export interface UpkeepParts extends MendParts {
   /** A message that cannot be read stays where it is. */
   readonly leaveUnreadable: boolean
+  /** Resolves when the message is in the store, if it is anywhere. */
+  readonly spooled: (id: string) => Promise<unknown>
   /** Stores a message anew. */
   readonly restore: (message: NewMessage, body: AsyncIterable<Uint8Array>) => Promise<string>
 }
@@ -68,14 +70,19 @@ export class Upkeep {
     const key = parseId(id)
     let taking = this.#taking.get(id)
     if (taking === undefined) {
-      taking = new Mender(this.#parts)
-        .takeMessage(key, reason)
-        .finally(() => this.#taking.delete(id))
+      taking = this.#take(key, id, reason).finally(() => this.#taking.delete(id))
       this.#taking.set(id, taking)
     }
     if (!(await taking)) {
       throw new SpoolError('SPOOL_ERR_NOT_FOUND', `there is no message ${id}`, { id })
     }
+  }
+
+  /** As it is by now, also when that was not forced. */
+  async #take(key: Buffer, id: string, reason: string): Promise<boolean> {
+    await this.#parts.spooled(id)
+    await this.#parts.metas.sync()
+    return new Mender(this.#parts).takeMessage(key, reason)
   }
 
   /**
