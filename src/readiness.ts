@@ -1,13 +1,13 @@
 /**
  * Whether messages are taken, and if not, why: looked at ten times a second, so that asking costs nothing. What comes
- * and goes has two marks, so that the answer does not flap. Each change is one line in the log.
+ * and goes has two marks, so that the answer does not flap. Each change is one line in the log, which says more than
+ * the reasons do: those are open to everybody.
  */
 import type { FastifyBaseLogger } from 'fastify'
 import type { Reason, ReasonCode } from '../api/index.js'
 import type { SpaceWatch, Spool } from '../spool/index.js'
 import { HighWater } from './high-water.js'
 import { heapShare, heldBytes } from './memory.js'
-import type { Relay } from './relay.js'
 import type { ShedLimits } from './shed-settings.js'
 
 const TICK_MS = 100
@@ -32,7 +32,6 @@ const RETRY_AFTER: Record<ReasonCode, number> = {
 export interface ReadinessSources {
   readonly spool: Pick<Spool, 'readOnly' | 'waiting' | 'outbox'>
   readonly space: Pick<SpaceWatch, 'reason'>
-  readonly relay: Pick<Relay, 'failures'>
 }
 
 export interface ReadinessLimits extends ShedLimits {
@@ -129,15 +128,18 @@ export class Readiness {
     if (codes.length === 0) this.#log.info('messages are taken again')
     else {
       const details = reasons.map(({ detail }) => detail)
-      this.#log.warn({ reasons: codes, details }, 'no messages are taken')
+      const { readOnly } = this.#sources.spool
+      const line = { reasons: codes, details, ...(readOnly === null ? {} : { readOnly }) }
+      this.#log.warn(line, 'no messages are taken')
     }
   }
 
   #readOnly(): Reason | null {
-    const { readOnly } = this.#sources.spool
-    return readOnly === null
-      ? null
-      : reason('spool_read_only', `the spool takes no writes: ${readOnly}`)
+    if (this.#sources.spool.readOnly === null) return null
+    return reason(
+      'spool_read_only',
+      'the spool takes no writes since one failed: see the log, check the disk, then restart the service',
+    )
   }
 
   #space(): Reason | null {
@@ -148,9 +150,7 @@ export class Readiness {
   #logBacklog(now: number): Reason | null {
     const { waiting } = this.#sources.spool.outbox
     if (!this.#backlog.look(waiting, now)) return null
-    const [failure] = this.#sources.relay.failures()
-    const why = failure === undefined ? '' : `: ${failure.journal}: ${failure.error.message}`
-    return reason('log_backlog', `${waiting} log records wait for their journals${why}`)
+    return reason('log_backlog', `${waiting} log records wait for their journals`)
   }
 
   #commitsLate(now: number): Reason | null {

@@ -88,7 +88,7 @@ export class Service {
       await space.start()
       undo.push(() => space.stop())
       const limits = { ...shedLimits(config.shed), backlog: config.events.max_backlog }
-      const readiness = new Readiness({ spool, space, relay }, limits, log)
+      const readiness = new Readiness({ spool, space }, limits, log)
       readiness.start()
       undo.push(async () => readiness.stop())
       const server = await buildServer({

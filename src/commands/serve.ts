@@ -3,6 +3,7 @@ import { isatty } from 'node:tty'
 import type { Command } from 'commander'
 import { type Logger, pino } from 'pino'
 import { type Config, loadConfig } from '../config.js'
+import { notify } from '../notify.js'
 import { Service } from '../service.js'
 
 interface Options {
@@ -62,6 +63,7 @@ async function serve(config: Config, log: Logger): Promise<void> {
   const onSignal = (signal: string) => {
     signals++
     log.info({ signal }, signals === 1 ? 'signal received' : 'signal received again')
+    if (signals === 1) notify('STOPPING=1', log)
     stop().catch((error: unknown) => {
       log.fatal({ err: error }, 'could not stop in order')
       process.exitCode = 1
@@ -83,4 +85,5 @@ async function serve(config: Config, log: Logger): Promise<void> {
   process.on('uncaughtExceptionMonitor', (error) => log.fatal({ err: error }, 'the process ends'))
   starting = Service.start(config, log)
   await starting
+  notify('READY=1', log)
 }

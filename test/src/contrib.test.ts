@@ -1,6 +1,8 @@
 // What is shipped beside the service speaks of things that there are.
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
+import { loadConfig } from '../../src/config.js'
 
 const read = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8')
 
@@ -65,4 +67,24 @@ it('the alerts ask for metrics and labels that there are', () => {
   ].map(([, folded, plain]) => folded ?? plain!)
   expect(expressions.length).toBeGreaterThan(10)
   for (const expression of expressions) check(expression)
+})
+
+it('the example configuration is one', () => {
+  const file = fileURLToPath(new URL('../../contrib/bobbin.toml', import.meta.url))
+  expect(loadConfig({ file, env: {} })).toMatchObject({ data: '/var/lib/bobbin' })
+})
+
+it('the image is made of files that there are and that reach the build', () => {
+  const allowed = [...read('.dockerignore').matchAll(/^!(.+)$/gm)].map(([, name]) => name!)
+  const copied = [...read('Dockerfile').matchAll(/^COPY (?:--from=build )?(.+) \S+$/gm)]
+    .flatMap(([, sources]) => sources!.split(' '))
+    .map((source) => source.replace('/src/', ''))
+    .filter((source) => !['.', 'node_modules', 'dist'].includes(source))
+  expect(copied).toContain('package-lock.json')
+  for (const name of [...copied, ...allowed]) {
+    expect(existsSync(new URL(`../../${name}`, import.meta.url)), name).toBe(true)
+  }
+  for (const name of copied) expect(allowed, name).toContain(name.split('/')[0])
+  const { include } = JSON.parse(read('tsconfig.json')) as { include: string[] }
+  expect(allowed).toEqual(expect.arrayContaining([...include, 'tsconfig.json', 'package.json']))
 })

@@ -2,10 +2,8 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { pino } from 'pino'
 import { afterEach, expect, it } from 'vitest'
-import { JournalSet } from '../../jlog/index.js'
 import { openSpool, SpaceWatch } from '../../spool/index.js'
 import { Readiness, type ReadinessLimits } from '../../src/readiness.js'
-import { Relay } from '../../src/relay.js'
 import { temporaryDirectory } from '../support/service.js'
 
 const NEVER = Number.POSITIVE_INFINITY
@@ -23,15 +21,12 @@ async function start(limits: Partial<ReadinessLimits>) {
     events: { format: 'json', journalOf: () => 'mainlog' },
   })
   undo.push(() => spool.close())
-  const journals = await JournalSet.open(join(data, 'journals'))
-  undo.push(() => journals.close())
   const log: { level: number; msg: string; reasons?: string[] }[] = []
   const logger = pino({}, { write: (line: string) => void log.push(JSON.parse(line)) })
   const readiness = new Readiness(
     {
       spool,
       space: new SpaceWatch(data, { low: 0, high: 0 }),
-      relay: new Relay(spool.outbox, journals, logger),
     },
     { ...NO_LIMITS, backlog: NEVER, ...limits },
     logger,
