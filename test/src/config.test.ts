@@ -54,6 +54,13 @@ describe('configuration', () => {
     )
   })
 
+  it('shows no token that stands in the place of its hash', async () => {
+    const file = join(await temporaryDirectory(), 'bobbin.toml')
+    await writeFile(file, '[security]\ntokens = "a-secret"\n')
+    expect(() => loadConfig({ file, env: {} })).toThrow(/^security\.tokens: must be array \(/)
+    expect(() => loadConfig({ file, env: {} })).not.toThrow(/a-secret/)
+  })
+
   it('splits addresses', () => {
     expect(parseListen('[::1]:80')).toEqual({ host: '::1', port: 80 })
     expect(parseListen('localhost:0')).toEqual({ host: 'localhost', port: 0 })

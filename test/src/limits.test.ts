@@ -78,7 +78,7 @@ it('stops who sends slowly, in the head or in the body, and keeps nothing of it'
 
 it('gives the connection back of who never closes its side', async () => {
   const service = await startService(await temporaryDirectory(), {
-    BOBBIN_LIMITS_HEADERS_TIMEOUT: '0.2',
+    BOBBIN_LIMITS_HEADERS_TIMEOUT: '1',
     BOBBIN_LIMITS_CONNECTIONS: '2',
   })
   const stubborn = [
