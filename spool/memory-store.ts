@@ -2,7 +2,14 @@
  * Rows in memory, in key order: what messages lie in that are not spooled yet. Nothing of it outlives the
  * process. Rows are copied as they come, so that none holds a larger buffer.
  */
-import { DATABASES, type DatabaseName, type RowDb, type RowRange, type RowStore } from './rows.js'
+import {
+  BEGINNING,
+  DATABASES,
+  type DatabaseName,
+  type RowDb,
+  type RowRange,
+  type RowStore,
+} from './rows.js'
 
 /** What a row takes beside its bytes, roughly. */
 const ROW_BYTES = 250
@@ -80,11 +87,11 @@ class MemoryDb implements RowDb {
   }
 
   *getRange({
-    start,
-    end,
     offset = 0,
     limit = Number.POSITIVE_INFINITY,
     reverse = false,
+    start = reverse ? undefined : BEGINNING,
+    end = reverse ? BEGINNING : undefined,
     exclusiveStart = false,
   }: RowRange): Generator<Row, void, void> {
     const from = start && nameOf(start)

@@ -16,7 +16,10 @@ export const DATABASES = [
 ] as const
 export type DatabaseName = (typeof DATABASES)[number]
 
-/** From `start`, inclusive, up to `end`, exclusive; with `reverse` downwards. */
+/**
+ * From `start`, inclusive, up to `end`, exclusive; with `reverse` downwards. Without them a range is bounded by
+ * `BEGINNING`: `exclusiveStart` alone passes that key over, and so does `reverse` without `end`. No key of ours is it.
+ */
 export interface RowRange {
   start?: Buffer
   end?: Buffer
@@ -26,6 +29,9 @@ export interface RowRange {
   reverse?: boolean
   exclusiveStart?: boolean
 }
+
+/** Where lmdb-js lets ranges begin, and those in reverse end, unless told. */
+export const BEGINNING = Buffer.from([0])
 
 export interface RowDb {
   get(key: Buffer): Buffer | undefined
