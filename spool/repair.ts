@@ -74,17 +74,22 @@ export async function repairStore(
   const pace = new Pace(options)
   const mended: Partial<Record<ProblemName, number>> = {}
   let before: CheckReport | undefined
+  let deep = options.deep !== false
   for (let round = 1; ; round++) {
     const found: Finding[] = []
+    let isLeft = false
     const after = await checkStore(store, {
       ...options,
-      // What is mended does not change the other bodies.
-      deep: round === 1 && options.deep !== false,
+      deep,
       onFinding: (finding) => {
-        if (isOurs(finding, options) && found.length < MAX_FINDINGS) found.push(finding)
+        if (!isOurs(finding, options)) isLeft ||= BODIES.has(finding.problem)
+        else if (found.length < MAX_FINDINGS) found.push(finding)
       },
     })
     before ??= after
+    // What is mended does not change the other bodies. They are read again only while more may be wrong than
+    // is known, or when some stay as they are: the last report has to tell of those.
+    deep &&= isLeft || found.length === MAX_FINDINGS
     const work = found.length === 0 || round === MAX_ROUNDS ? [] : nextOf(found)
     if (work.length === 0) return reportOf(before, after, mended, mender)
     pace.begin('mending', work.length)

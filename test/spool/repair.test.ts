@@ -5,6 +5,8 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { checkSpool, openSpool, repairSpool } from '../../spool/index.js'
+import { CHUNK_BYTES, chunkKey } from '../../spool/layout.js'
+import { ID_BYTES } from '../../spool/message-id.js'
 import { Store } from '../../spool/store.js'
 import { damagedSpool, damages, SHARED } from './damage.js'
 import { bodyOf, bytes, message, temporaryDirectory, temporarySpool } from './support.js'
@@ -89,6 +91,33 @@ describe('repair', () => {
     const { after, quarantined } = await repairSpool(path, { leaveUnreadable: true })
     expect(quarantined).toBe(0)
     expect(after.counts).toEqual({ 'meta-undecodable': 1 })
+  })
+
+  test('tells in the end of the contents it leaves, also after a round that did not concern them', async () => {
+    const path = join(await temporaryDirectory(), 'spool')
+    await damagedSpool(path, ({ store, body, queue }) => {
+      void store.db('chunks').put(chunkKey(body, 0), Buffer.alloc(CHUNK_BYTES))
+      void store.db('queue').remove(queue.key)
+    })
+    const { after, mended } = await repairSpool(path, { leaveUnreadable: true })
+    expect(mended).toMatchObject({ 'message-without-queue': 1 })
+    expect(after.counts).toEqual({ 'body-hash-wrong': 1 })
+  })
+
+  test('finds what is wrong with contents also behind more problems than one round takes', async () => {
+    const path = join(await temporaryDirectory(), 'spool')
+    await damagedSpool(path, ({ store, body }) => {
+      void store.db('chunks').put(chunkKey(body, 0), Buffer.alloc(CHUNK_BYTES))
+      for (let i = 0; i < 50_000; i++) {
+        const id = Buffer.alloc(ID_BYTES)
+        id.writeUInt32BE(i, 12)
+        void store.db('refs').put(id, Buffer.from([0, 0, 0, 2]))
+      }
+    })
+    const { after, mended } = await repairSpool(path)
+    expect(after.found).toBe(0)
+    expect(mended).toMatchObject({ 'refs-wrong': 50_000, 'body-hash-wrong': 1 })
+    expect(await checkSpool(path)).toMatchObject({ found: 0 })
   })
 
   test('refuses while another owns the spool, naming its pid', async () => {
