@@ -20,14 +20,14 @@ import { Store } from './store.js'
 export { type CheckReport, PROBLEMS, type Problem } from './check-report.js'
 
 export interface CheckOptions extends LongOptions {
-  /** Compare each body with its hash too (default). */
+  /** Read each body, and compare it with its hash (default); else only its rows are counted. */
   readonly deep?: boolean | undefined
 }
 
 /** Works beside a running service. Throws SPOOL_ERR_OPEN, SPOOL_ERR_ABORTED. */
 export async function checkSpool(path: string, options: CheckOptions = {}): Promise<CheckReport> {
   await Store.mustExist(path)
-  const damaged = await damagedPages(path)
+  const damaged = await damagedPages(path, { contents: options.deep ?? true })
   if (damaged.length > 0) return pagesReport(damaged)
   const store = await Store.open({ path, readOnly: true, mode: 0, mapSize: undefined })
   try {

@@ -24,6 +24,7 @@ const BIG = 1
 const SUB = 2
 const NONE = 2 ** 53
 const MAX_DEPTH = 32
+const NOT_READ = Buffer.alloc(0)
 const DEFAULT_PAGE = 4096
 
 export interface Tree {
@@ -117,10 +118,14 @@ export class PageFile {
     return { pages, isWhole }
   }
 
-  /** The rows of a leaf, and whether all of it was sound. `onOverflow` is told of pages that values lie in. */
+  /**
+   * The rows of a leaf, and whether all of it was sound. `onOverflow` is told of pages that values lie in; they
+   * are empty when they are not to be read.
+   */
   async rows(
     { bytes }: Page,
     onOverflow: (page: number, count: number) => boolean = () => true,
+    readsValues = true,
   ): Promise<{ rows: LeafRow[]; isWhole: boolean }> {
     const rows: LeafRow[] = []
     const { nodes, isWhole: areWhole } = this.#nodes(bytes)
@@ -139,7 +144,7 @@ export class PageFile {
         rows.push({ key, value: bytes.subarray(start, end), isTree: (flags & SUB) !== 0 })
         continue
       }
-      const value = await this.#overflow(readNumber(bytes, start), size, onOverflow)
+      const value = await this.#overflow(readNumber(bytes, start), size, onOverflow, readsValues)
       rows.push({ key, value, isTree: false })
     }
     return { rows, isWhole }
@@ -149,9 +154,11 @@ export class PageFile {
     number: number,
     size: number,
     onOverflow: (page: number, count: number) => boolean,
+    isRead: boolean,
   ): Promise<Buffer | null> {
     const count = Math.floor((HEADER - 1 + size) / this.pageSize) + 1
     if (!(number >= 2 && number + count <= this.pages)) return null
+    if (!isRead) return onOverflow(number, count) ? NOT_READ : null
     const bytes = await this.#read(number, count)
     if (bytes === undefined || readNumber(bytes, 0) !== number) return null
     if ((bytes.readUInt16LE(18) & OVERFLOW) === 0 || bytes.readUInt32LE(20) !== count) return null

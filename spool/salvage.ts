@@ -36,12 +36,18 @@ export interface SalvageReport {
   readonly lostKeys: { readonly db: string; readonly key: string }[]
 }
 
-/** Numbers of pages that are damaged, as far as they can be told to be: the first of them. No file changes. */
-export async function damagedPages(path: string): Promise<number[]> {
+/**
+ * Numbers of pages that are damaged, as far as they can be told to be: the first of them. No file changes.
+ * Without `contents` the pages that bodies lie in are not read.
+ */
+export async function damagedPages(
+  path: string,
+  { contents = true }: { contents?: boolean } = {},
+): Promise<number[]> {
   const file = await PageFile.open(join(path, 'data.mdb'))
   try {
     if (file.isNew) return []
-    const walk = new Walk(file)
+    const walk = new Walk(file, contents)
     for await (const _ of walk.rows()) {
       // The walk notes the damage.
     }
@@ -149,11 +155,14 @@ class Walk {
   readonly file: PageFile
   readonly damaged: number[] = []
   readonly trees = new Map<DatabaseName, Tree>()
+  readonly #contents: boolean
   readonly #reached: Uint8Array
   readonly #free: Uint8Array
 
-  constructor(file: PageFile) {
+  /** Without `contents` the long values of `chunks` come empty. */
+  constructor(file: PageFile, contents = true) {
     this.file = file
+    this.#contents = contents
     this.#reached = new Uint8Array(Math.ceil(file.pages / 8) + 1)
     this.#free = new Uint8Array(this.#reached.length)
     // Which of the two is not known; page 0 stands for either.
@@ -175,7 +184,8 @@ class Walk {
       if (db !== undefined && tree !== undefined) this.trees.set(db, tree)
     }
     for (const [db, { root }] of this.trees) {
-      for await (const { row } of this.#rowsOf(root)) yield { db, row }
+      const readsValues = this.#contents || db !== 'chunks'
+      for await (const { row } of this.#rowsOf(root, readsValues)) yield { db, row }
     }
     // An older spool has fewer of them, and says how many.
     if (this.trees.size < Math.min(DATABASES.length, meta.main.entries)) {
@@ -208,7 +218,7 @@ class Walk {
     return true
   }
 
-  async *#rowsOf(root: number): AsyncGenerator<{ row: LeafRow }, void, void> {
+  async *#rowsOf(root: number, readsValues = true): AsyncGenerator<{ row: LeafRow }, void, void> {
     const visit = (number: number) => {
       if (isSet(this.#reached, number)) return false
       set(this.#reached, number)
@@ -216,7 +226,7 @@ class Walk {
     }
     const pages = leaves(this.file, root, visit, (number) => this.#damage(number))
     for await (const page of pages) {
-      const { rows, isWhole } = await this.file.rows(page, this.claimOverflow)
+      const { rows, isWhole } = await this.file.rows(page, this.claimOverflow, readsValues)
       if (!isWhole) this.#damage(page.number)
       for (const row of rows) {
         if (row.value === null) this.#damage(page.number)

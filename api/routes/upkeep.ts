@@ -16,7 +16,8 @@ export const upkeepRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       {
         deep: Type.Boolean({
           default: isDefault,
-          description: 'Compare each content with its hash, too.',
+          description:
+            'Read each content, and compare it with its hash. Without, only whether all of its chunks are there is looked at: not whether they have the right length and bytes.',
         }),
       },
       { additionalProperties: false },

@@ -18,6 +18,21 @@ test.each(damages)('finds %s', async (_, expected, damage) => {
   )
 })
 
+test('without contents, finds what all rows but those say', async () => {
+  const path = join(await temporaryDirectory(), 'spool')
+  await damagedSpool(path, ({ store, id, body }) => {
+    void store.db('chunks').put(chunkKey(body, 0), Buffer.from('short'))
+    void store.db('chunks').remove(chunkKey(body, 3))
+    void store.db('messages').put(id, Buffer.from('nonsense'))
+  })
+  const { bodies, counts } = await checkSpool(path, { deep: false })
+  expect(bodies).toBe(3)
+  expect(Object.keys(counts)).toContain('meta-undecodable')
+  expect(Object.keys(counts)).toContain('body-chunk-missing')
+  const deep = await checkSpool(path)
+  expect(deep.counts).toMatchObject({ 'body-size-wrong': 1 })
+})
+
 test('works beside a writer, in one consistent look, and tells its progress', async () => {
   const path = join(await temporaryDirectory(), 'spool')
   const spool = await temporarySpool({ path })

@@ -1,9 +1,10 @@
 // Pages of a spool's file are overwritten at random, or its end is cut off: every row whose pages are
 // undamaged comes back, and the result is sound. What LMDB would do with such a file is never tried.
-import { cp, open, readdir, readFile, stat, truncate } from 'node:fs/promises'
+import { cp, open, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { checkSpool, openSpool, repairSpool } from '../../spool/index.js'
+import { leaves, PageFile, readTree } from '../../spool/pages.js'
 import { DATABASES } from '../../spool/rows.js'
 import { damagedPages, salvage } from '../../spool/salvage.js'
 import { Store } from '../../spool/store.js'
@@ -41,6 +42,30 @@ async function rowsOf(path: string): Promise<Map<string, Buffer>> {
   }
   await store.close()
   return rows
+}
+
+/** Values that have pages of their own, and the first of them. */
+async function longValues(path: string): Promise<{ page: number; value: Buffer }[]> {
+  const file = await PageFile.open(join(path, 'data.mdb'))
+  const found: { page: number; value: Buffer }[] = []
+  const root = file.metas[0]?.main.root as number
+  const nobody = () => true
+  for await (const leaf of leaves(file, root, nobody, nobody)) {
+    for (const { value } of (await file.rows(leaf)).rows) {
+      const tree = value === null ? undefined : readTree(value)
+      if (tree === undefined) continue
+      for await (const leaf of leaves(file, tree.root, nobody, nobody)) {
+        const pages: number[] = []
+        const { rows } = await file.rows(leaf, (page) => pages.push(page) > 0)
+        const long = rows.filter(({ value }) => value !== null && value.length > PAGE)
+        for (const { value } of long) {
+          found.push({ page: pages.shift() as number, value: value as Buffer })
+        }
+      }
+    }
+  }
+  await file.close()
+  return found
 }
 
 async function overwrite(path: string, pages: readonly number[]): Promise<void> {
@@ -149,5 +174,24 @@ describe('salvage', () => {
     const report = await checkSpool(path)
     expect(report.counts['page-damaged']).toBeGreaterThan(0)
     expect((await readFile(join(path, 'data.mdb'))).equals(before)).toBe(true)
+  })
+
+  test('a check without contents passes over their pages, and over no others', async () => {
+    const path = join(await temporaryDirectory(), 'spool')
+    const spool = await temporarySpool({ path })
+    const values = { 'a long one': 'v'.repeat(20_000) }
+    await spool.swapOut(message(bytes(16_000, 1), { context: { mess: values } }))
+    await spool.close()
+    const pages = await longValues(path)
+    expect(pages).toHaveLength(2)
+    for (const { page, value } of pages) {
+      const isContent = value.equals(bytes(16_000, 1))
+      const sound = await readFile(join(path, 'data.mdb'))
+      await overwrite(path, [page])
+      expect((await checkSpool(path)).counts).toEqual({ 'page-damaged': 1 })
+      const shallow = await checkSpool(path, { deep: false })
+      expect(shallow.counts).toEqual(isContent ? {} : { 'page-damaged': 1 })
+      await writeFile(join(path, 'data.mdb'), sound)
+    }
   })
 })

@@ -14,7 +14,10 @@ import { add, type Options, table, withProgress } from './options.js'
 
 export function addUpkeep(spool: Command): void {
   add(spool, 'check', 'compare everything in the spool with everything else; changes nothing')
-    .option('--deep', 'compare each content with its hash, too')
+    .option(
+      '--deep',
+      'read each content, too, and compare it with its hash: else only that its chunks are there',
+    )
     .action(async (options: Options & { deep?: boolean }) => {
       const { deep = false, data, url } = options
       const report = await withProgress((onProgress) =>
@@ -31,7 +34,7 @@ export function addUpkeep(spool: Command): void {
     'repair',
     'mend the spool; what cannot be read goes to quarantine, nothing is destroyed',
   )
-    .option('--shallow', 'do not compare contents with their hashes')
+    .option('--shallow', 'do not read contents: of those, only missing chunks are found')
     .option('--salvage', 'at rest: write the file anew, as a damaged one always is')
     .action(async (options: Options & { shallow?: boolean; salvage?: boolean }) => {
       const { shallow = false, salvage = false, data, url } = options
