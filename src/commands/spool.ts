@@ -85,7 +85,7 @@ export function addSpool(program: Command): void {
     .argument('<id>')
     .action(async (id: string, { url, data }: Options) => {
       if (url !== undefined) return connect(url).remove(id)
-      const owned = await openSpool({ path: spoolPath(data) })
+      const owned = await openSpool({ path: spoolPath(data), create: false })
       try {
         await owned.swapRemove(id)
       } finally {
