@@ -26,7 +26,7 @@ export async function mustExist(path: string): Promise<void> {
   throw new SpoolError('SPOOL_ERR_OPEN', 'there is no spool', { file: path, advice: RIGHT_PLACE })
 }
 
-const RIGHT_PLACE = 'name the data directory that holds it'
+const RIGHT_PLACE = 'is this the right directory?'
 
 /** What opening a file of the spool has met, with what helps. */
 export function cannotOpen(file: string, cause: unknown): SpoolError {

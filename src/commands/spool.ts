@@ -130,7 +130,9 @@ function offline(spool: Spool): SpoolSource {
     },
     meta: async (id) => metaToJson(await spool.meta(id)),
     content: async (id) => (await spool.swapIn(id)).stream,
-    spool: async () => spoolStateToJson(await spool.stats(), await spool.upkeep.space()),
+    // That this look at the files only reads says nothing of the spool.
+    spool: async () =>
+      spoolStateToJson({ ...(await spool.stats()), readOnly: null }, await spool.upkeep.space()),
   }
 }
 
