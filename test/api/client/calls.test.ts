@@ -392,8 +392,8 @@ it('leaves no listener on a signal that many calls share', async () => {
   expect(getEventListeners(controller.signal, 'abort')).toHaveLength(0)
 })
 
-/** For a monitor, or the same as another. */
-const OF_NO_USE_HERE = ['metrics', 'liveness', 'message_get']
+/** For a monitor or a generator, or the same as another. */
+const OF_NO_USE_HERE = ['metrics', 'liveness', 'describe', 'message_get']
 
 afterAll(() => {
   const missed: string[] = []
