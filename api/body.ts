@@ -1,7 +1,7 @@
 /** Request bodies that the handlers read themselves. */
 import type { IncomingMessage } from 'node:http'
 import type { StagedBody } from '../spool/index.js'
-import { passing } from './passing.js'
+import { passing } from '../spool/index.js'
 import type { MessageStore } from './stores.js'
 
 /** Up to here, gathering the body is cheaper than streaming it, and 64 connections of it are still little memory. */

@@ -89,6 +89,7 @@ export type {
   OutboxSize,
 } from './outbox.js'
 export type { ContentStructure } from './parts.js'
+export { passing } from './passing.js'
 export {
   QUARANTINE_KINDS,
   type QuarantineEntry,

@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import type { NewMessage, SwapOutOptions } from '../../spool/index.js'
-import { SpoolError } from '../../spool/index.js'
+import { passing, SpoolError } from '../../spool/index.js'
 import { takeBody } from '../body.js'
 import { idempotencyKey, noteReplay, parseIdempotencyKey, replayed } from '../idempotency-key.js'
 import {
@@ -14,16 +14,14 @@ import {
 } from '../injection-json.js'
 import { FORM_TYPE, type FormPart, formParts, malformed } from '../multipart.js'
 import { readNdjson } from '../ndjson.js'
-import { passing } from '../passing.js'
 import { requireScopes } from '../plugins/auth.js'
 import { HttpError, problemOf, refuseWhenNotReady } from '../problem.js'
 import {
-  Binary,
   Injected,
   InjectedBatch,
+  InjectionForm,
   type InjectionJson,
   type InjectionMeta,
-  injectionForm,
   injectionJson,
   injectionMeta,
   injectionQuery,
@@ -60,9 +58,9 @@ export const injectionRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (a
           description:
             'The message as it is, streamed, with from and to in the query; or JSON; or a form.',
           content: {
-            [MESSAGE_TYPE]: { schema: readByHandler(Binary) },
+            [MESSAGE_TYPE]: { schema: readByHandler({}) },
             [JSON_TYPE]: { schema: Json },
-            [FORM_TYPE]: { schema: readByHandler(injectionForm(limits.maxRecipients)) },
+            [FORM_TYPE]: { schema: readByHandler(InjectionForm) },
           },
         },
         response: {
@@ -96,7 +94,7 @@ export const injectionRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (a
         headers: Type.Object({ 'idempotency-key': idempotencyKey }),
         body: {
           content: {
-            [NDJSON_TYPE]: { schema: readByHandler(Json) },
+            [NDJSON_TYPE]: { schema: readByHandler({}) },
             [JSON_TYPE]: { schema: Type.Array(Json, { minItems: 1, maxItems: limits.maxBatch }) },
           },
         },

@@ -4,12 +4,11 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import parseRange from 'range-parser'
 import Type from 'typebox'
+import { passing } from '../../spool/index.js'
 import { takeBody } from '../body.js'
 import { structureToJson } from '../message-json.js'
-import { passing } from '../passing.js'
 import { HttpError, refuseWhenNotReady } from '../problem.js'
 import {
-  Binary,
   Empty,
   HEADERS_TYPE,
   IdParams,
@@ -20,7 +19,6 @@ import {
 } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
 import type { MessageStore } from '../stores.js'
-import { readByHandler } from '../validation.js'
 
 /** Up to here a body is read in one piece. */
 const WHOLE_BYTES = 64 * 1024
@@ -29,7 +27,7 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   const { spool } = options
   const content = {
     [MESSAGE_TYPE]: {
-      schema: Type.Unsafe<Buffer | Readable>(Binary),
+      schema: Type.Unsafe<Buffer | Readable>({ type: 'string', format: 'binary' }),
     },
   }
   app.get(
@@ -126,7 +124,7 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
         headers: Type.Object({ 'if-match': contentMatch }),
         body: {
           description: 'The content as it is, streamed',
-          content: { [MESSAGE_TYPE]: { schema: readByHandler(Binary) } },
+          content: { [MESSAGE_TYPE]: { schema: Type.Unsafe<NodeJS.ReadableStream>({}) } },
         },
         response: {
           200: Type.Object({

@@ -164,9 +164,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
     async (request, reply) => {
       const { id } = request.params
       if (!request.query.when_free) await spool.swapRemove(id)
-      // Without a payload: null would be written as JSON.
-      else if ((await spool.unlinkOnFree(id)) === 'marked')
-        return reply.code(202).send(undefined as never)
+      else if ((await spool.unlinkOnFree(id)) === 'marked') return reply.code(202).send(null)
       return reply.code(204).send(null)
     },
   )

@@ -22,10 +22,10 @@ import {
   removeSubscriber,
   setCheckpoint,
 } from '../../jlog/index.js'
+import { passing } from '../../spool/index.js'
 import { Capacity } from '../capacity.js'
 import { subscriberToJson } from '../journal-json.js'
 import { preferred } from '../negotiation.js'
-import { passing } from '../passing.js'
 import { HttpError } from '../problem.js'
 import {
   Empty,
@@ -34,7 +34,6 @@ import {
   MSGPACK_TYPE,
   NDJSON_TYPE,
   problems,
-  RecordLine,
   Subscriber,
   SubscriberParams,
 } from '../schemas.js'
@@ -164,10 +163,8 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
           200: {
             description: 'A record a line, or by Accept a msgpack array of the same',
             content: {
-              [NDJSON_TYPE]: { schema: Type.Unsafe<Buffer | Readable>(RecordLine) },
-              [MSGPACK_TYPE]: {
-                schema: Type.Unsafe<Buffer | Readable>({ type: 'array', items: RecordLine }),
-              },
+              [NDJSON_TYPE]: { schema: Type.Unsafe<Buffer | Readable>({}) },
+              [MSGPACK_TYPE]: { schema: Type.Unsafe<Buffer | Readable>({}) },
             },
           },
           ...problems(400, 404, 429),

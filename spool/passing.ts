@@ -8,21 +8,32 @@ import { runInNewContext } from 'node:vm'
 
 const COLLECT_EVERY_BYTES = 8 * 1024 * 1024
 
-setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as (options: { type: 'minor' }) => void
+type Collect = (options: { type: 'minor' }) => void
 
+let collect: Collect | undefined
 let passed = 0
+
+/** So many bytes have passed: collects when that is enough. */
+export function passedBy(bytes: number): void {
+  passed += bytes
+  if (passed < COLLECT_EVERY_BYTES) return
+  passed = 0
+  collect ??= collector()
+  collect({ type: 'minor' })
+}
 
 /** The source, as it is. */
 export async function* passing(
   source: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<Uint8Array, void, void> {
   for await (const bytes of source) {
-    passed += bytes.length
-    if (passed >= COLLECT_EVERY_BYTES) {
-      passed = 0
-      collect({ type: 'minor' })
-    }
+    passedBy(bytes.length)
     yield bytes
   }
+}
+
+/** Not before it is needed: who only embeds the spool may never let so much pass. */
+function collector(): Collect {
+  setFlagsFromString('--expose-gc')
+  return runInNewContext('gc') as Collect
 }
