@@ -109,19 +109,19 @@ export async function* abortable(
     return
   }
   const iterator = source[Symbol.asyncIterator]()
-  let stop: (() => void) | undefined
-  const aborted = new Promise<never>((_, reject) => {
-    const fire = () =>
-      reject(new SpoolError('SPOOL_ERR_ABORTED', 'given up', { cause: signal.reason }))
-    stop = () => signal.removeEventListener('abort', fire)
-    if (signal.aborted) fire()
-    else signal.addEventListener('abort', fire, { once: true })
-  })
-  aborted.catch(() => undefined)
+  // One promise a piece: racing each against one promise for all would have that one keep every piece.
+  let giveUp: (error: SpoolError) => void = () => undefined
+  const fire = () =>
+    giveUp(new SpoolError('SPOOL_ERR_ABORTED', 'given up', { cause: signal.reason }))
+  signal.addEventListener('abort', fire, { once: true })
   let ended = false
   try {
     for (;;) {
-      const next = await Promise.race([aborted, iterator.next()])
+      const next = await new Promise<IteratorResult<Uint8Array>>((resolve, reject) => {
+        giveUp = reject
+        if (signal.aborted) fire()
+        else iterator.next().then(resolve, reject)
+      })
       if (next.done === true) {
         ended = true
         return
@@ -129,7 +129,7 @@ export async function* abortable(
       yield next.value
     }
   } finally {
-    stop?.()
+    signal.removeEventListener('abort', fire)
     // Not awaited: a source that hangs would hang here too.
     if (!ended) iterator.return?.()?.then(undefined, () => undefined)
   }

@@ -355,7 +355,7 @@ export class Committer {
 
   /** Not on a disk that failed: what is mapped can still be read. */
   get #wantsRemap(): boolean {
-    return this.#refusal === null && this.#store.wantsRemap
+    return (this.#refusal === null || this.#store.readOnly) && this.#store.wantsRemap
   }
 
   #next(): void {

@@ -2,6 +2,7 @@
 import { SpoolError } from './errors.js'
 import type { ExportedMessage, ExportSource } from './export.js'
 import type { MessageMeta } from './message.js'
+import { passing } from './passing.js'
 import { FLAGS_KEY } from './sources/maildir.js'
 import type { Spool } from './spool.js'
 
@@ -23,7 +24,7 @@ export function exportSource(spool: Spool): ExportSource {
         throw error
       }
     },
-    content: async (id) => (await spool.swapIn(id)).stream,
+    content: async (id) => passing((await spool.swapIn(id)).stream),
     total: async () => (await spool.stats()).messages,
   }
 }

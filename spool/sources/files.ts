@@ -3,9 +3,11 @@ import { constants, type Dirent } from 'node:fs'
 import { type FileHandle, open, opendir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { SpoolError } from '../errors.js'
+import { passedBy } from '../passing.js'
 import { SourceError, SourceGone } from './source.js'
 
 const PIECE_BYTES = 64 * 1024
+const BEYOND_BYTES = 1024
 
 /** Throws SourceGone, and SourceError with result 3. */
 export async function openRegular(path: string): Promise<FileHandle> {
@@ -28,10 +30,16 @@ export async function* readFrom(
   start: number,
   end = Number.POSITIVE_INFINITY,
 ): AsyncGenerator<Buffer, void, void> {
+  let size: number | undefined
   for (let at = start; at < end; ) {
-    const piece = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, end - at))
+    let piece: Buffer
     let bytesRead: number
     try {
+      size ??= (await handle.stat()).size
+      // No more than is there, for many files are small; beyond what was the end there may be more meanwhile.
+      const left = Math.max(size - at, BEYOND_BYTES)
+      piece = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, left, end - at))
+      passedBy(piece.length)
       ;({ bytesRead } = await handle.read(piece, 0, piece.length, at))
     } catch (cause) {
       throw unreadable(cause)
