@@ -15,6 +15,10 @@ import { requote, UNQUOTE_O, UNQUOTE_RD } from './from-quoting.js'
 import { type Source, type SourceContent, SourceError, type SourceMessage } from './source.js'
 
 const FROM = Buffer.from('From ')
+/** Looked at together, when boundaries are looked for. */
+const SCAN_BYTES = 1024 * 1024
+/** Two line ends and all but the last byte of what follows them, at least. */
+const MAX_HELD = FROM.length + 4
 /** Of the line that begins a message so much is looked at. */
 const MAX_FROM_LINE = 8192
 const LF = 0x0a
@@ -135,16 +139,18 @@ async function* stretchesOf(
   let start = 0
   /** Of the file, before what is in `held`. */
   let at = 0
-  /** Bytes that a boundary may begin in. */
-  let held = Buffer.alloc(0)
+  /** Filled again for each piece; before it stand the bytes that a boundary may begin in. */
+  const buffer = Buffer.allocUnsafeSlow(MAX_HELD + SCAN_BYTES)
+  let held = 0
   const take = (bytes: Buffer) => {
     if (hashed) hash.update(bytes)
   }
   const takeLast = (bytes: Buffer) => take(bytes.subarray(0, bytes.length - lineEndsAfter(bytes)))
-  for await (const piece of readFrom(handle, 0)) {
+  for (let read = 0; ; read += SCAN_BYTES) {
     throwIfAborted(signal)
-    let window = held.length === 0 ? piece : Buffer.concat([held, piece])
-    if (at === 0 && held.length === 0 && piece.subarray(0, FROM.length).compare(FROM) !== 0) {
+    const bytesRead = await readInto(handle, buffer.subarray(held, held + SCAN_BYTES), read)
+    let window = buffer.subarray(0, held + bytesRead)
+    if (read === 0 && bytesRead > 0 && window.subarray(0, FROM.length).compare(FROM) !== 0) {
       throw new SpoolError('SPOOL_ERR_INVALID', 'format: an mbox begins with "From "', {
         field: 'format',
       })
@@ -157,14 +163,17 @@ async function* stretchesOf(
       start = at
       window = window.subarray(next)
     }
-    // An empty line and all but the last byte of what follows it.
-    const keep = Math.min(window.length, FROM.length + 2)
-    take(window.subarray(0, window.length - keep))
-    at += window.length - keep
-    held = Buffer.from(window.subarray(window.length - keep))
+    const isOver = bytesRead < SCAN_BYTES
+    held = isOver ? 0 : Math.min(window.length, MAX_HELD)
+    const rest = window.subarray(0, window.length - held)
+    at += rest.length
+    if (isOver) {
+      takeLast(rest)
+      break
+    }
+    take(rest)
+    window.copy(buffer, 0, rest.length)
   }
-  takeLast(held)
-  at += held.length
   if (at > start) yield { start, end: at, digest: hash.digest('hex') }
 }
 
@@ -207,6 +216,21 @@ async function withoutEmptyLine(handle: FileHandle, start: number, end: number):
   const isWhole = end - start < 3
   if (tail.endsWith('\n\n') || (isWhole && tail === '\n')) return end - 1
   return tail === '\n\r\n' || (isWhole && tail === '\r\n') ? end - 2 : end
+}
+
+/** Fills the buffer as far as the file goes. */
+async function readInto(handle: FileHandle, buffer: Buffer, at: number): Promise<number> {
+  let filled = 0
+  try {
+    while (filled < buffer.length) {
+      const { bytesRead } = await handle.read(buffer, filled, buffer.length - filled, at + filled)
+      if (bytesRead === 0) break
+      filled += bytesRead
+    }
+  } catch (cause) {
+    throw unreadable(cause)
+  }
+  return filled
 }
 
 async function readAt(handle: FileHandle, start: number, end: number): Promise<Buffer> {

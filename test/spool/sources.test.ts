@@ -1,5 +1,6 @@
 // The formats that messages are imported from, read byte by byte: quoting, dots, envelopes, spools of former formats.
-import { mkdir } from 'node:fs/promises'
+import { hash } from 'node:crypto'
+import { appendFile, mkdir, open as openFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { open } from 'lmdb'
@@ -7,8 +8,10 @@ import { Packr } from 'msgpackr'
 import { expect, test } from 'vitest'
 import { IdGenerator } from '../../spool/message-id.js'
 import { exportBlock, parseHead, readEnvelope } from '../../spool/sources/envelope-fields.js'
+import { readFrom } from '../../spool/sources/files.js'
 import { QUOTE, requote, UNQUOTE_O, UNQUOTE_RD } from '../../spool/sources/from-quoting.js'
 import { parseQueueName, withoutStuffing } from '../../spool/sources/haraka.js'
+import { MboxSource } from '../../spool/sources/mbox.js'
 import { corpusMails, ownMails } from '../support/mail.js'
 import { allOf, contentsOf } from './import-support.js'
 import { bytes, pieces, sha256, temporaryDirectory, temporarySpool } from './support.js'
@@ -144,6 +147,45 @@ test('any mail has an envelope read from it, or none, and stays as it is', async
     const { body } = await readEnvelope(pieces(mail, 1000))
     expect((await whole(body)).equals(mail)).toBe(true)
   }
+})
+
+test('a message of an mbox is known as the same, wherever in the file it lies', async () => {
+  const path = join(await temporaryDirectory(), 'mbox')
+  const SCAN = 1024 * 1024
+  for (const lineEnd of ['\n', '\r\n']) {
+    const second = `From b${lineEnd}second${lineEnd.repeat(2)}`
+    const third = `From c${lineEnd}third`
+    for (let shift = -12; shift <= 2; shift++) {
+      const head = `From a${lineEnd}`
+      const ends = lineEnd.repeat(2)
+      const filler = 'x'.repeat(SCAN + shift - head.length - ends.length)
+      const first = `${head}${filler}${ends}`
+      await writeFile(path, `${first}${second}${third}`)
+      const keys: string[] = []
+      for await (const { key } of new MboxSource(path, 'mbox').messages()) keys.push(key)
+      let at = 0
+      const expected = [first, second, third].map((stretch) => {
+        const key = `${at} ${hash('sha256', stretch.trimEnd())}`
+        at += stretch.length
+        return key
+      })
+      expect(keys).toEqual(expected)
+    }
+  }
+})
+
+test('a file that grows while it is read is read to its end', async () => {
+  const path = join(await temporaryDirectory(), 'grows')
+  await writeFile(path, 'first')
+  const handle = await openFile(path)
+  const pieces: Buffer[] = []
+  for await (const piece of readFrom(handle, 0)) {
+    if (pieces.length === 0) await appendFile(path, 'x'.repeat(100_000))
+    pieces.push(piece)
+  }
+  await handle.close()
+  expect(Buffer.concat(pieces)).toHaveLength(100_005)
+  expect(pieces.length).toBeLessThan(150)
 })
 
 test('names of queue files', () => {
