@@ -29,13 +29,7 @@ export async function checkSpool(path: string, options: CheckOptions = {}): Prom
   await Store.mustExist(path)
   const damaged = await damagedPages(path, { contents: options.deep ?? true })
   if (damaged.length > 0) return pagesReport(damaged)
-  const store = await Store.open({
-    path,
-    readOnly: true,
-    mode: 0,
-    mapSize: undefined,
-    anyFormat: true,
-  })
+  const store = await Store.open({ path, readOnly: true, mode: 0, mapSize: undefined })
   try {
     return await checkStore(store, options)
   } finally {

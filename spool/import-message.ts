@@ -77,12 +77,13 @@ export class MessageImporter {
     }
   }
 
-  /** Logs that it failed, unless that is logged already. */
-  async fail(message: SourceMessage, result: 2 | 3 | 4): Promise<void> {
-    await this.#core.committer.submit((tx) => {
-      if (this.#marks.resultIn(tx, message.key) !== undefined) return
+  /** Logs that it failed. False when that is logged already, of this name. */
+  async fail(message: SourceMessage, result: 2 | 3 | 4): Promise<boolean> {
+    return this.#core.committer.submit((tx) => {
+      if (this.#marks.resultIn(tx, message.key) !== undefined) return false
       this.#marks.put(tx, message.key, result, null)
       this.#log(tx, message, '', result)
+      return true
     }, 512)
   }
 

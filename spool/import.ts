@@ -247,9 +247,8 @@ class Run {
       }
       const result = this.#resultOf(error)
       if (result === undefined) throw error
-      await this.#importer.fail(message, result)
+      if (await this.#importer.fail(message, result)) this.#results[result]++
       this.#failed++
-      this.#results[result]++
       if (this.#failures.length < MAX_FAILURES) {
         const { originalId } = message
         this.#failures.push({ originalId, result, reason: reasonOf(error) })

@@ -3,7 +3,7 @@
  * was tried: `arrival_due_attempts_pid_unique_counter_host`, or `due_attempts_pid_unique.host` in old
  * ones. In it are the length of a JSON object in four bytes, the object with the envelope, and the
  * message as it goes over SMTP, its leading dots doubled. A retry renames the file, so a message is known
- * by its arrival and the unique part. Files that are being written are left alone.
+ * by its arrival, the unique part and the host. Files that are being written are left alone.
  */
 import type { FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -86,9 +86,9 @@ export class HarakaSource implements Source {
 export function parseQueueName(name: string): QueueName | undefined {
   const now = NAME.exec(name)
   if (now !== null) {
-    const [, arrival, due, attempts, , unique] = now as unknown as string[]
+    const [, arrival, due, attempts, , unique, , host] = now as unknown as string[]
     return {
-      key: `${arrival}_${unique}`,
+      key: `${arrival}_${unique}_${host}`,
       arrival: Number(arrival),
       due: Number(due),
       attempts: Number(attempts),

@@ -265,6 +265,21 @@ test('a Haraka queue: envelope, schedule, dots; what is no queue file is told', 
   await expectSound(spool, join(directory, 'target'))
 })
 
+test('two queue files of one message fail as one, two hosts have messages of their own', async () => {
+  const { spool, directory } = await target()
+  const source = await writeAll(join(directory, 'queue'), {
+    '1700000000001_1700000000001_0_61403_e0Y0Ym_1_one.example': '',
+    '1700000000001_1700000000009_1_61403_e0Y0Ym_1_one.example': '',
+    '1700000000001_1700000000001_0_61403_f0Y0Ym_1_one.example': harakaFile({ to: ['a@b'] }),
+    '1700000000001_1700000000001_0_61403_f0Y0Ym_1_two.example': harakaFile({ to: ['c@d'] }),
+  })
+  const report = await spool.importFrom(source, PLAIN)
+  expect(report).toMatchObject({ imported: 2, failed: 2 })
+  const records = logged(spool).filter(({ type }) => type === 'import')
+  expect(records.map(({ result }) => result).toSorted()).toEqual([1, 1, 2])
+  expect(report.results).toEqual({ 1: 2, 2: 1, 3: 0, 4: 0 })
+})
+
 test('another Bobbin spool: ids, times, dictionaries, shared bodies, dropped contents', async () => {
   const { spool, directory } = await target()
   const path = join(directory, 'source')

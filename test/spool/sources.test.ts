@@ -191,7 +191,7 @@ test('a file that grows while it is read is read to its end', async () => {
 test('names of queue files', () => {
   const now = parseQueueName('1507509981169_1507509999999_3_61403_e0Y0Ym_1_mail.example.com')
   expect(now).toEqual({
-    key: '1507509981169_e0Y0Ym',
+    key: '1507509981169_e0Y0Ym_mail.example.com',
     arrival: 1_507_509_981_169,
     due: 1_507_509_999_999,
     attempts: 3,
