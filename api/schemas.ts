@@ -3,6 +3,9 @@ import Type, { type Static, type TSchema } from 'typebox'
 import { JOB_STATES, QUARANTINE_KINDS } from '../spool/index.js'
 import type { Problem } from './problem.js'
 
+/** Bytes, as they are. */
+export const Binary = { type: 'string', format: 'binary' }
+
 export const MESSAGE_TYPE = 'message/rfc822'
 /** RFC 6522, section 4. */
 export const HEADERS_TYPE = 'text/rfc822-headers'
@@ -128,10 +131,15 @@ export function injectionMeta(maxRecipients: number) {
 export type InjectionMeta = Static<ReturnType<typeof injectionMeta>>
 
 /** For the document. */
-export const InjectionForm = Type.Object({
-  meta: Type.Object({}, { description: 'First: JSON, as an injection without its content.' }),
-  message: Type.String({ format: 'binary', description: 'Then: the message as it is.' }),
-})
+export function injectionForm(maxRecipients: number) {
+  return Type.Object({
+    meta: Type.Object(envelopeFields(maxRecipients), {
+      additionalProperties: false,
+      description: 'First: JSON, an injection without its content.',
+    }),
+    message: Type.String({ format: 'binary', description: 'Then: the message as it is.' }),
+  })
+}
 
 export function injectionJson(maxRecipients: number) {
   return Type.Object(
@@ -303,15 +311,37 @@ export const MimeStructureJson = Type.Object({
   ),
 })
 
-export const IdParams = Type.Object({ id: Type.String() })
-export const JournalParams = Type.Object({ name: Type.String() })
-export const SubscriberParams = Type.Object({ name: Type.String(), sub: Type.String() })
+export const IdParams = Type.Object({ id: Type.String({ description: 'As it was given out.' }) })
+const JournalName = Type.String({
+  description: 'Name of the journal: letters, digits, dots, underscores and hyphens.',
+})
+export const JournalParams = Type.Object({ name: JournalName })
+export const SubscriberParams = Type.Object({
+  name: JournalName,
+  sub: Type.String({ description: 'Name of the subscriber: any UTF-8, percent-encoded.' }),
+})
 
 export const LogIdText = Type.String({
   pattern: '^[0-9a-fA-F]{1,8}:[0-9a-fA-F]{1,8}$',
   description: 'Segment and marker in hex.',
   examples: ['00000000:00000001'],
 })
+
+/** A record as subscribers get it. */
+export const RecordLine = Type.Object(
+  {
+    id: LogIdText,
+    sec: Type.Integer({ description: 'Unix seconds.', examples: [1772366400] }),
+    usec: Type.Integer({ description: 'Microseconds of the second.', examples: [250000] }),
+    size: Type.Integer({ description: 'Bytes of the payload.', examples: [2] }),
+    data: Type.String({
+      contentEncoding: 'base64',
+      description: 'The payload: base64 in NDJSON, a binary in msgpack.',
+      examples: ['e30='],
+    }),
+  },
+  { description: 'Each line' },
+)
 
 export const Subscriber = Type.Object({
   name: Type.String(),
@@ -378,12 +408,24 @@ export function problems(...statuses: number[]): Record<string, TSchema> {
       status,
       {
         description: PROBLEM_DESCRIPTIONS[status] ?? 'Problem',
+        ...(PROBLEM_HEADERS[status] === undefined ? {} : { headers: PROBLEM_HEADERS[status] }),
         content: { 'application/problem+json': { schema: ProblemRef } },
       },
     ]),
   ) as unknown as Record<string, TSchema>
 }
 
+const retryAfter = {
+  'Retry-After': { description: 'Seconds after which to try again.', schema: { type: 'integer' } },
+}
+const challenge = {
+  'WWW-Authenticate': { description: 'RFC 6750, section 3', schema: { type: 'string' } },
+}
+const PROBLEM_HEADERS: Record<number, object> = {
+  401: challenge,
+  429: retryAfter,
+  503: retryAfter,
+}
 const PROBLEM_DESCRIPTIONS: Record<number, string> = {
   400: 'The input is wrong; `errors` says what and where.',
   401: 'No token, or one that is not known; see WWW-Authenticate.',

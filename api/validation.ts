@@ -12,7 +12,7 @@ const textual = new Ajv({ ...common, coerceTypes: 'array' })
 const exact = new Ajv(common)
 for (const ajv of [textual, exact]) formats.default(ajv)
 
-const READ_BY_HANDLER = 'x-read-by-handler'
+export const READ_BY_HANDLER = 'x-read-by-handler'
 
 /** A schema for the document alone: of a body that is a stream, or that the handler checks piece by piece. */
 export function readByHandler<T>(schema: object): TUnsafe<T> {

@@ -29,7 +29,13 @@ export async function checkSpool(path: string, options: CheckOptions = {}): Prom
   await Store.mustExist(path)
   const damaged = await damagedPages(path, { contents: options.deep ?? true })
   if (damaged.length > 0) return pagesReport(damaged)
-  const store = await Store.open({ path, readOnly: true, mode: 0, mapSize: undefined })
+  const store = await Store.open({
+    path,
+    readOnly: true,
+    mode: 0,
+    mapSize: undefined,
+    anyFormat: true,
+  })
   try {
     return await checkStore(store, options)
   } finally {

@@ -12,6 +12,7 @@ export async function openSpool(options: SpoolOptions): Promise<Spool> {
   const packs = Number.isFinite(packFrom(options))
   const storeOptions = { path, readOnly, mode, mapSize, packs }
   if (readOnly) return new Spool(await Store.open(storeOptions), null, options)
+  if (options.create === false) await Store.mustExist(path)
   await Store.makeDirectory(storeOptions)
   const owner = await own(path, mode)
   try {

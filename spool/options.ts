@@ -18,6 +18,8 @@ const DEFAULT_COMPRESSION_MIN_SIZE = 4096
 export interface SpoolOptions extends DeliveryOptions {
   /** Base directory; made when absent. */
   path: string
+  /** False: SPOOL_ERR_OPEN when there is no spool yet. */
+  create?: boolean | undefined
   /** Offline reading: takes no ownership, refuses every write, works beside a running service. */
   readOnly?: boolean | undefined
   /** Of the files; 0o640 when not given. */

@@ -8,6 +8,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { tryLock, unlock } from 'fs-native-extensions'
 import { SpoolError } from './errors.js'
+import { cannotOpen } from './preflight.js'
 
 export interface Ownership {
   release(): Promise<void>
@@ -16,7 +17,11 @@ export interface Ownership {
 /** Throws SPOOL_ERR_OWNED, with the pid, when another has it. */
 export async function own(directory: string, mode: number): Promise<Ownership> {
   const file = join(directory, 'owner')
-  const handle = await open(file, constants.O_RDWR | constants.O_CREAT, mode)
+  const handle = await open(file, constants.O_RDWR | constants.O_CREAT, mode).catch(
+    (cause: unknown) => {
+      throw cannotOpen(file, cause)
+    },
+  )
   const ownership = await take(handle, file, {})
   // The lock is what counts: a disk too full for the pid must not keep the spool from being read.
   await writePid(handle).catch(() => undefined)

@@ -258,4 +258,4 @@ export function readNumber(bytes: Buffer, at: number): number {
   return high >= 2 ** 21 ? NONE : high * 2 ** 32 + bytes.readUInt32LE(at)
 }
 
-export { LEAF }
+export { LEAF, NONE }

@@ -13,6 +13,7 @@ import {
 } from 'lmdb'
 import { SpoolError } from './errors.js'
 import { FORMAT_UNPACKED, FORMAT_VERSION, pack, STATE_FORMAT, unpack } from './layout.js'
+import { assertOpens, cannotOpen, mustExist, otherFormat } from './preflight.js'
 import { DATABASES, type DatabaseName, type RowStore } from './rows.js'
 
 /** Spools of this format that were made before there were these lack them until they are next opened for writing. */
@@ -49,9 +50,12 @@ export interface StoreOptions {
   mapSize: number | undefined
   /** Whether chunks are going to be packed. */
   packs?: boolean
-  /** For repair, which has to mend the row that says it. */
+  /** For check, and for repair, which has to mend the row that says it: only one of a version to come is refused. */
   anyFormat?: boolean
 }
+
+/** No format above it is taken for one of a later version. */
+const LAST_FORMAT = 99
 
 /** Address space, not memory or disk. lmdb-js grows a map that is too small, but keeps the old one. */
 const MAP_SIZES = [2 ** 40, 2 ** 36, 2 ** 32]
@@ -84,22 +88,22 @@ export class Store implements RowStore {
   }
 
   /** Throws SPOOL_ERR_OPEN. */
-  static async mustExist(path: string): Promise<void> {
-    await stat(join(path, 'data.mdb')).catch((cause: unknown) => {
-      throw new SpoolError('SPOOL_ERR_OPEN', 'there is no spool', { file: path, cause })
-    })
+  static mustExist(path: string): Promise<void> {
+    return mustExist(path)
   }
 
-  /** Throws SPOOL_ERR_OPEN. The directory must exist; with `readOnly`, the spool too. */
+  /**
+   * Throws SPOOL_ERR_OPEN, SPOOL_ERR_CORRUPT for a file that LMDB cannot open. The directory must exist; with `readOnly`, the spool
+   * too.
+   */
   static async open(options: StoreOptions): Promise<Store> {
-    if (options.readOnly) {
-      await Store.mustExist(options.path)
-      return new Store(options)
-    }
-    const isNew = await makeFiles(options)
+    const { path, readOnly } = options
+    if (readOnly) await mustExist(path)
+    const isNew = !readOnly && (await makeFiles(options))
+    await assertOpens(path, readOnly)
     const store = new Store(options)
     try {
-      if (options.anyFormat !== true) await store.#checkFormat()
+      await store.#checkFormat()
       if (isNew) await syncDirectory(options.path)
     } catch (error) {
       await store.close()
@@ -201,25 +205,26 @@ export class Store implements RowStore {
   }
 
   async #checkFormat(): Promise<void> {
+    const { readOnly, packs, anyFormat } = this.#options
     const row = this.db('state').get(STATE_FORMAT)
     const format = row === undefined ? undefined : this.#format(row)
-    if (format === FORMAT_VERSION) return
-    if (format === FORMAT_UNPACKED && this.#options.packs !== true) return
+    if (format === FORMAT_VERSION || (format === FORMAT_UNPACKED && packs !== true)) return
     if (format === undefined || format === FORMAT_UNPACKED) {
+      if (readOnly || anyFormat === true) return
       await this.write(() => void this.db('state').put(STATE_FORMAT, pack(FORMAT_VERSION)))
       return
     }
-    throw new SpoolError('SPOOL_ERR_OPEN', `the spool has format ${format}`, {
-      file: this.path,
-      advice: `this version reads formats ${FORMAT_UNPACKED} and ${FORMAT_VERSION}`,
-    })
+    // What no version to come can have written is damage, which check tells and repair mends.
+    if (anyFormat === true && !(format > FORMAT_VERSION && format <= LAST_FORMAT)) return
+    throw otherFormat(this.path, format)
   }
 
-  #format(row: Buffer): string | number {
+  #format(row: Buffer): number {
     try {
       const format = unpack(row)
       if (typeof format === 'number') return format
     } catch {}
+    if (this.#options.anyFormat === true) return Number.NaN
     throw new SpoolError('SPOOL_ERR_CORRUPT', 'the format of the spool cannot be read', {
       file: this.path,
       advice: 'run bobbin spool repair',
@@ -291,7 +296,9 @@ async function makeFiles({ path, mode }: StoreOptions): Promise<boolean> {
     )
     if (exists) continue
     isNew = true
-    const handle = await openFile(file, 'a', mode)
+    const handle = await openFile(file, 'a', mode).catch((cause: unknown) => {
+      throw cannotOpen(path, cause)
+    })
     await handle.chmod(mode)
     await handle.close()
   }

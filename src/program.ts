@@ -16,11 +16,7 @@ export async function runProgram(
   program: Command,
   args: readonly string[] = process.argv.slice(2),
 ): Promise<void> {
-  // A reader that goes away (`| head`) is no error of ours.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(EXIT.done)
-    throw error
-  })
+  endWithOutput('bobbin')
   for (const command of [program, ...descendants(program)]) {
     command.exitOverride().configureOutput({
       outputError: (text, write) => write(text.replace(/^error: /, 'bobbin: ')),
@@ -31,6 +27,18 @@ export async function runProgram(
   } catch (error) {
     process.exitCode = report(error, program.opts<{ debug?: boolean }>().debug === true)
   }
+}
+
+/**
+ * Ends the process when its standard output does. A reader that goes away (`| head`) is no error of ours; a full disk is one, and
+ * what was to be printed is told to be missing.
+ */
+export function endWithOutput(program: string): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(EXIT.done)
+    process.stderr.write(`${program}: standard output cannot be written: ${error.message}\n`)
+    process.exit(EXIT.failed)
+  })
 }
 
 function report(error: unknown, debug: boolean): number {

@@ -1,5 +1,5 @@
 /** What the small tools, `jlogctl` and `jlogtail`, share: output that waits, and an end without a stack trace. */
-import { print } from './program.js'
+import { endWithOutput, print } from './program.js'
 
 export { print }
 
@@ -11,11 +11,7 @@ export async function printError(text: string): Promise<void> {
 
 /** Runs a tool to its end and sets the exit status that it returns; 1 for an error. */
 export async function runTool(name: string, tool: () => Promise<number>): Promise<void> {
-  // A reader that goes away (`| head`) is no error of ours.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0)
-    throw error
-  })
+  endWithOutput(name)
   try {
     process.exitCode = await tool()
   } catch (error) {

@@ -63,8 +63,8 @@ export class BobbinClient {
   constructor(url: string | URL, options: ClientOptions = {}) {
     this.#options = options
     this.#transport = new Transport(url, options)
-    this.journals = new JournalCalls(this.#transport)
     this.jobs = new JobCalls(this.#transport)
+    this.journals = new JournalCalls(this.#transport, this.jobs)
     this.quarantine = new QuarantineCalls(this.#transport)
   }
 

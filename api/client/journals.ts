@@ -5,12 +5,20 @@ import { type CallOptions, goneBefore, type Transport } from './transport.js'
 import type {
   AlterSettingsJson,
   AppendedJson,
+  InspectionJson,
   JournalJson,
   JournalSettingsJson,
   SubscriberJson,
 } from './types.js'
+import type { JobCalls, JobRequest } from './upkeep.js'
 
 const DEFAULT_TIMEOUT_MS = 60_000
+/** Nothing comes before all of the journal has been read. */
+const INSPECTION_TIMEOUT_MS = 3_600_000
+
+export interface RepairRequest extends Omit<JobRequest, 'query' | 'json'> {
+  readonly dryRun?: boolean | undefined
+}
 
 export interface ReadOptions extends CallOptions {
   /** At most so many records; 1 to 10,000, default 1,000. An answer is also bounded in bytes. */
@@ -21,9 +29,11 @@ export interface ReadOptions extends CallOptions {
 
 export class JournalCalls {
   readonly #transport: Transport
+  readonly #jobs: JobCalls
 
-  constructor(transport: Transport) {
+  constructor(transport: Transport, jobs: JobCalls) {
     this.#transport = transport
+    this.#jobs = jobs
   }
 
   async list(options: CallOptions = {}): Promise<JournalJson[]> {
@@ -122,6 +132,28 @@ export class JournalCalls {
     const path = at(name, 'subscribers', subscriber, 'checkpoint')
     const call = { method: 'PUT', path, query: { rewind }, json: { id }, repeatable: true } as const
     return this.#transport.json({ ...options, ...call })
+  }
+
+  /** Looks for damage: reads all of it and changes nothing. */
+  inspect(
+    name: string,
+    { timeout = INSPECTION_TIMEOUT_MS, ...options }: CallOptions = {},
+  ): Promise<InspectionJson> {
+    return this.#transport.json({ ...options, timeout, path: at(name, 'inspect') })
+  }
+
+  /** Resolves with the report of `bobbin jlog repair --json` once it is done. `dryRun`: what would be done. */
+  repair<Report = unknown>(
+    name: string,
+    { dryRun, ...request }: RepairRequest = {},
+  ): Promise<Report> {
+    return this.#jobs.run(at(name, 'repair'), { ...request, query: { dry_run: dryRun } })
+  }
+
+  /** Removes the segments that every subscriber has read; resolves with their names. */
+  async clean(name: string, options: CallOptions = {}): Promise<string[]> {
+    const call = { method: 'POST', path: at(name, 'clean'), repeatable: true } as const
+    return (await this.#transport.json<{ removed: string[] }>({ ...options, ...call })).removed
   }
 
   #delete(path: string, options: CallOptions): Promise<void> {

@@ -260,6 +260,26 @@ export interface JournalJson {
   subscribers: SubscriberJson[]
 }
 
+/** What `bobbin jlog inspect --json` prints; docs/jlog.md tells of the rest. */
+export interface InspectionJson {
+  directory: string
+  /** A repair would change nothing. */
+  sound: boolean
+  /** Confirmed ones. */
+  records: number
+  segments: {
+    file: string
+    records: number
+    bytes: number
+    damaged_bytes: number
+    sound: boolean
+    [more: string]: unknown
+  }[]
+  /** Segments that are not there: first and last of each run. */
+  missing: number[][]
+  [more: string]: unknown
+}
+
 export interface AppendedJson {
   /** Log ids of the first and the last record. */
   first: string

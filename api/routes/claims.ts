@@ -21,7 +21,9 @@ const Until = Type.String({
   description: 'When the lease ends, RFC 3339',
   examples: ['2026-03-01T12:05:00.000Z'],
 })
-const Params = Type.Object({ token: Type.String() })
+const Params = Type.Object({
+  token: Type.String({ description: 'The lease, as a claim gave it.' }),
+})
 
 export const claimRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, { spool }) => {
   app.post(

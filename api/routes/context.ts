@@ -5,11 +5,11 @@ import Type from 'typebox'
 import type { SwapOutMetaResult } from '../../spool/index.js'
 import { ifMatch, parseIfMatch, preferred } from '../negotiation.js'
 import { HttpError } from '../problem.js'
-import { Dictionary, problems } from '../schemas.js'
+import { Dictionary, IdParams, problems } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
 
 const params = {
-  id: Type.String(),
+  ...IdParams.properties,
   dictionary: Type.Enum(['conn', 'mess'], { description: 'Of the connection, or of the message' }),
 }
 const DictionaryParams = Type.Object(params)

@@ -15,6 +15,7 @@ import { readNdjson } from '../ndjson.js'
 import { HttpError, problemOf } from '../problem.js'
 import { IdParams, NDJSON_TYPE, problems } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
+import { readByHandler } from '../validation.js'
 
 /** Lines under way at once. */
 const AT_ONCE = 1000
@@ -60,7 +61,10 @@ export const eventRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, 
         description:
           'A line each, with the id of its message: each stands for itself, and has its result in the answer, in order. Without an id: rejection (of a message that was never stored), authentication, administration. A line that cannot be read refuses the whole, and nothing is done.',
         tags: ['events'],
-        body: { content: { [NDJSON_TYPE]: { schema: Type.Unsafe<Buffer>({}) } } },
+        body: {
+          description: 'Each line an event.',
+          content: { [NDJSON_TYPE]: { schema: readByHandler<Buffer>(EventLine) } },
+        },
         response: {
           200: Type.Object({
             results: Type.Array(LineResult),

@@ -17,11 +17,12 @@ import { readNdjson } from '../ndjson.js'
 import { requireScopes } from '../plugins/auth.js'
 import { HttpError, problemOf, refuseWhenNotReady } from '../problem.js'
 import {
+  Binary,
   Injected,
   InjectedBatch,
-  InjectionForm,
   type InjectionJson,
   type InjectionMeta,
+  injectionForm,
   injectionJson,
   injectionMeta,
   injectionQuery,
@@ -58,9 +59,9 @@ export const injectionRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (a
           description:
             'The message as it is, streamed, with from and to in the query; or JSON; or a form.',
           content: {
-            [MESSAGE_TYPE]: { schema: readByHandler({}) },
+            [MESSAGE_TYPE]: { schema: readByHandler(Binary) },
             [JSON_TYPE]: { schema: Json },
-            [FORM_TYPE]: { schema: readByHandler(InjectionForm) },
+            [FORM_TYPE]: { schema: readByHandler(injectionForm(limits.maxRecipients)) },
           },
         },
         response: {
@@ -94,7 +95,7 @@ export const injectionRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (a
         headers: Type.Object({ 'idempotency-key': idempotencyKey }),
         body: {
           content: {
-            [NDJSON_TYPE]: { schema: readByHandler({}) },
+            [NDJSON_TYPE]: { schema: readByHandler(Json) },
             [JSON_TYPE]: { schema: Type.Array(Json, { minItems: 1, maxItems: limits.maxBatch }) },
           },
         },

@@ -8,6 +8,7 @@ import { alterOptionsFromJson, createOptionsFromJson, journalToJson } from '../j
 import { requireScopes } from '../plugins/auth.js'
 import { HttpError } from '../problem.js'
 import {
+  Binary,
   Empty,
   JournalParams,
   JournalRef,
@@ -18,6 +19,7 @@ import {
   problems,
 } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
+import { readByHandler } from '../validation.js'
 
 export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app,
@@ -165,9 +167,9 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         params: JournalParams,
         body: {
           content: {
-            'application/octet-stream': { schema: Type.Unsafe<Buffer>({}) },
-            [NDJSON_TYPE]: { schema: Type.Unsafe<Buffer>({}) },
-            [MSGPACK_TYPE]: { schema: Type.Unsafe<Buffer>({}) },
+            'application/octet-stream': { schema: readByHandler<Buffer>(Binary) },
+            [NDJSON_TYPE]: { schema: readByHandler<Buffer>({ description: 'Each line' }) },
+            [MSGPACK_TYPE]: { schema: readByHandler<Buffer>({ type: 'array', items: Binary }) },
           },
         },
         response: {

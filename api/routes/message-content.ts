@@ -9,6 +9,7 @@ import { takeBody } from '../body.js'
 import { structureToJson } from '../message-json.js'
 import { HttpError, refuseWhenNotReady } from '../problem.js'
 import {
+  Binary,
   Empty,
   HEADERS_TYPE,
   IdParams,
@@ -19,6 +20,7 @@ import {
 } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
 import type { MessageStore } from '../stores.js'
+import { readByHandler } from '../validation.js'
 
 /** Up to here a body is read in one piece. */
 const WHOLE_BYTES = 64 * 1024
@@ -27,7 +29,7 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
   const { spool } = options
   const content = {
     [MESSAGE_TYPE]: {
-      schema: Type.Unsafe<Buffer | Readable>({ type: 'string', format: 'binary' }),
+      schema: Type.Unsafe<Buffer | Readable>(Binary),
     },
   }
   app.get(
@@ -124,7 +126,7 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
         headers: Type.Object({ 'if-match': contentMatch }),
         body: {
           description: 'The content as it is, streamed',
-          content: { [MESSAGE_TYPE]: { schema: Type.Unsafe<NodeJS.ReadableStream>({}) } },
+          content: { [MESSAGE_TYPE]: { schema: readByHandler(Binary) } },
         },
         response: {
           200: Type.Object({

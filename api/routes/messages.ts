@@ -164,7 +164,9 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
     async (request, reply) => {
       const { id } = request.params
       if (!request.query.when_free) await spool.swapRemove(id)
-      else if ((await spool.unlinkOnFree(id)) === 'marked') return reply.code(202).send(null)
+      // Without a payload: null would be written as JSON.
+      else if ((await spool.unlinkOnFree(id)) === 'marked')
+        return reply.code(202).send(undefined as never)
       return reply.code(204).send(null)
     },
   )

@@ -4,7 +4,7 @@ import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { quarantineToJson } from '../message-json.js'
-import { Empty, MessageId, problems, Quarantined } from '../schemas.js'
+import { Binary, Empty, MessageId, problems, Quarantined } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
 
 export const quarantineRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
@@ -12,7 +12,7 @@ export const quarantineRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   { spool: { upkeep } },
 ) => {
   const { quarantine } = upkeep
-  const NameParams = Type.Object({ name: Type.String() })
+  const NameParams = Type.Object({ name: Type.String({ description: 'As the list has it.' }) })
 
   app.get(
     '/spool/quarantine',
@@ -72,7 +72,7 @@ export const quarantineRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         response: {
           200: {
             description: 'As they were in the spool',
-            content: { 'application/octet-stream': { schema: Type.Unsafe<unknown>({}) } },
+            content: { 'application/octet-stream': { schema: Type.Unsafe<unknown>(Binary) } },
           },
           ...problems(404),
         },

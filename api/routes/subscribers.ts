@@ -34,6 +34,7 @@ import {
   MSGPACK_TYPE,
   NDJSON_TYPE,
   problems,
+  RecordLine,
   Subscriber,
   SubscriberParams,
 } from '../schemas.js'
@@ -163,8 +164,10 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
           200: {
             description: 'A record a line, or by Accept a msgpack array of the same',
             content: {
-              [NDJSON_TYPE]: { schema: Type.Unsafe<Buffer | Readable>({}) },
-              [MSGPACK_TYPE]: { schema: Type.Unsafe<Buffer | Readable>({}) },
+              [NDJSON_TYPE]: { schema: Type.Unsafe<Buffer | Readable>(RecordLine) },
+              [MSGPACK_TYPE]: {
+                schema: Type.Unsafe<Buffer | Readable>({ type: 'array', items: RecordLine }),
+              },
             },
           },
           ...problems(400, 404, 429),

@@ -26,5 +26,4 @@ server.listen(Number(values.port), '127.0.0.1', () => {
   const { address, port } = /** @type {import('node:net').AddressInfo} */ (server.server.address())
   console.log(`listening at ${address}:${port}`)
 })
-process.once('SIGTERM', () => server.close())
-process.once('SIGINT', () => server.close())
+// No handlers of signals: a host that is down cuts its connections, and whoever keeps them open for the next message notices.

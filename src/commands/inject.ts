@@ -1,5 +1,6 @@
 /** `bobbin inject`: message files, or standard input, into a running service. */
-import { createReadStream } from 'node:fs'
+import { createReadStream, type ReadStream } from 'node:fs'
+import { open } from 'node:fs/promises'
 import type { Command } from 'commander'
 import type { Body } from '../../api/client/index.js'
 import { collect, print, UsageError, wholeNumber } from '../program.js'
@@ -47,7 +48,7 @@ export function addInject(program: Command): void {
       if (idempotencyKey !== undefined && names.length > 1)
         throw new UsageError('--idempotency-key is for one message')
       for (const file of names) {
-        const body = file === '-' ? await standardInput() : () => createReadStream(file)
+        const body = file === '-' ? await standardInput() : await messageFile(file)
         const answer = await client.inject({ mailfrom: from, rcptto: to, body }, { idempotencyKey })
         await print(
           json
@@ -56,6 +57,21 @@ export function addInject(program: Command): void {
         )
       }
     })
+}
+
+/** Opened for each attempt; what cannot be read is told before anything is sent. */
+async function messageFile(file: string): Promise<() => ReadStream> {
+  try {
+    const handle = await open(file)
+    try {
+      await handle.read(Buffer.alloc(1), 0, 1, 0)
+    } finally {
+      await handle.close()
+    }
+  } catch (cause) {
+    throw new Error(`cannot read ${file}: ${(cause as Error).message}`, { cause })
+  }
+  return () => createReadStream(file)
 }
 
 async function standardInput(): Promise<Body> {

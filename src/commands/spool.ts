@@ -85,7 +85,7 @@ export function addSpool(program: Command): void {
     .argument('<id>')
     .action(async (id: string, { url, data }: Options) => {
       if (url !== undefined) return connect(url).remove(id)
-      const owned = await openSpool({ path: spoolPath(data) })
+      const owned = await openSpool({ path: spoolPath(data), create: false })
       try {
         await owned.swapRemove(id)
       } finally {
@@ -130,7 +130,9 @@ function offline(spool: Spool): SpoolSource {
     },
     meta: async (id) => metaToJson(await spool.meta(id)),
     content: async (id) => (await spool.swapIn(id)).stream,
-    spool: async () => spoolStateToJson(await spool.stats(), await spool.upkeep.space()),
+    // That this look at the files only reads says nothing of the spool.
+    spool: async () =>
+      spoolStateToJson({ ...(await spool.stats()), readOnly: null }, await spool.upkeep.space()),
   }
 }
 

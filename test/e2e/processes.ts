@@ -98,20 +98,24 @@ export async function freePorts(): Promise<Ports> {
   return { bobbin: bobbin!, haraka: haraka!, sink: sink! }
 }
 
-export function bobbinPart(data: string, { bobbin }: Ports): Part {
+export function bobbinPart(data: string, { bobbin }: Ports, env: NodeJS.ProcessEnv = {}): Part {
   const args = [PROGRAM, 'serve', '--data', data, '--listen', `127.0.0.1:${bobbin}`]
-  return new Part('bobbin', /"msg":"ready"/, args, { BOBBIN_RETRY_DELAYS: '1' })
+  return new Part('bobbin', /"msg":"ready"/, args, { BOBBIN_RETRY_DELAYS: '1', ...env })
 }
 
 /** The example's plugin and configuration, at these ports. */
-export async function harakaPart(directory: string, { bobbin, haraka }: Ports): Promise<Part> {
+export async function harakaPart(
+  directory: string,
+  { bobbin, haraka }: Ports,
+  settings = '',
+): Promise<Part> {
   await mkdir(join(directory, 'config'), { recursive: true })
   await cp(join(HARAKA, 'config'), join(directory, 'config'), { recursive: true })
   await cp(join(HARAKA, 'plugins'), join(directory, 'plugins'), { recursive: true })
   await symlink(join(HARAKA, 'node_modules'), join(directory, 'node_modules'))
   await writeFile(join(directory, 'config/smtp.ini'), `listen=127.0.0.1:${haraka}\nnodes=0\n`)
-  const settings = `url=http://127.0.0.1:${bobbin}\ndeadline=10\ntimeout=5\n`
-  await writeFile(join(directory, 'config/bobbin.ini'), settings)
+  const ini = `url=http://127.0.0.1:${bobbin}\ndeadline=10\ntimeout=5\n${settings}`
+  await writeFile(join(directory, 'config/bobbin.ini'), ini)
   return new Part('haraka', /Listening on/, [HARAKA_PROGRAM, '-c', directory])
 }
 

@@ -66,7 +66,7 @@ async function withSource(
   use: (source: Source) => Promise<void>,
 ): Promise<void> {
   if (url !== undefined) return use(connect(url).quarantine)
-  const spool = await openSpool({ path: spoolPath(data), readOnly })
+  const spool = await openSpool({ path: spoolPath(data), readOnly, create: false })
   try {
     await use(offline(spool))
   } finally {

@@ -5,7 +5,7 @@ import { createReadStream } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
-import { describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
 import { BobbinClient, ClientError } from '../../../api/client/index.js'
 import { startApi, type TestApi } from '../../support/api.js'
 import { ownMails } from '../../support/mail.js'
@@ -14,9 +14,17 @@ const ENVELOPE = { mailfrom: 'a@example.com', rcptto: ['b@example.net'] }
 const MAIL = Buffer.from('Subject: x\r\n\r\nbody\r\n')
 const UNKNOWN = '019a0000-0000-7000-8000-000000000000'
 
+/** `METHOD /path` of every request, and the operations that there are. */
+const requested = new Set<string>()
+let operations: Record<string, Record<string, { operationId: string }>> = {}
+
 async function start(): Promise<{ api: TestApi; client: BobbinClient }> {
   const api = await startApi()
   const { url } = await api.listen()
+  operations = api.app.swagger().paths as typeof operations
+  api.app.server.on('request', ({ method, url }) =>
+    requested.add(`${method} ${url?.split('?')[0]}`),
+  )
   return { api, client: new BobbinClient(url) }
 }
 
@@ -257,6 +265,10 @@ describe('journals', () => {
     expect(read[0]!.sec).toBeGreaterThan(1_700_000_000)
     expect(await journals.read('log', 'a/ü', { limit: 1 })).toHaveLength(1)
 
+    for await (const { id } of client.tail('log', { from: read[1]!.id })) {
+      expect(id).toBe(read[2]!.id)
+      break
+    }
     await journals.checkpoint('log', 'a/ü', read[2]!.id)
     expect(await journals.read('log', 'a/ü')).toHaveLength(1)
     const back = () => journals.checkpoint('log', 'a/ü', read[0]!.id)
@@ -267,6 +279,10 @@ describe('journals', () => {
       { name: 'late', lag_records: 0 },
     ])
     await journals.removeSubscriber('log', 'late')
+    expect(await journals.inspect('log')).toMatchObject({ sound: true, records: 4 })
+    const repair = await journals.repair<{ changed: boolean }>('log', { dryRun: true })
+    expect(repair).toMatchObject({ changed: false })
+    expect(await journals.clean('log')).toEqual([])
     expect(await journals.subscribers('log')).toHaveLength(1)
     await journals.delete('log')
     expect(await refusal(journals.describe('log'))).toMatchObject({ code: 'JLOG_ERR_OPEN' })
@@ -287,6 +303,9 @@ describe('upkeep', () => {
     expect(await client.jobs.cancel(job!.id)).toEqual(job)
     const backup = client.jobs.run('/v1/spool/backup', { json: { name: 'now' } })
     expect(await refusal(backup)).toMatchObject({ status: 422, code: 'NO_BACKUP_ROOT' })
+    const root = client.jobs.run('/v1/spool/import', { json: { path: 'old' } })
+    expect(await refusal(root)).toMatchObject({ status: 422 })
+    expect(await client.jobs.run('/v1/spool/repair')).toMatchObject({ after: { found: 0 } })
     for await (const entry of client.quarantine.list()) expect.unreachable(entry.name)
     expect(await refusal(client.quarantine.show('none'))).toMatchObject({ status: 404 })
     expect(await refusal(client.quarantine.release('none'))).toMatchObject({ status: 404 })
@@ -371,4 +390,19 @@ it('leaves no listener on a signal that many calls share', async () => {
   process.off('warning', onWarning)
   expect(warned).toBe(0)
   expect(getEventListeners(controller.signal, 'abort')).toHaveLength(0)
+})
+
+/** For a monitor or a generator, or the same as another. */
+const OF_NO_USE_HERE = ['metrics', 'liveness', 'describe', 'message_get']
+
+afterAll(() => {
+  const missed: string[] = []
+  for (const [path, methods] of Object.entries(operations)) {
+    for (const [method, { operationId }] of Object.entries(methods)) {
+      const pattern = new RegExp(`^${method} ${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`, 'i')
+      const found = [...requested].some((request) => pattern.test(request))
+      if (!found && !OF_NO_USE_HERE.includes(operationId)) missed.push(operationId)
+    }
+  }
+  expect(missed).toEqual([])
 })

@@ -25,17 +25,18 @@ exports.loadSettings = function () {
     // Less than Haraka's plugin_timeout (30): after that it answers without us.
     deadline: Number(main.deadline ?? 25) * 1000,
     timeout: Number(main.timeout ?? 10) * 1000,
-    attempts: Number(main.attempts ?? 3),
+    // Short, so that a service that sheds load is not waited for with a connection of each client.
+    patience: Number(main.patience ?? 3) * 1000,
   }
   this.client = undefined
 }
 
 exports.connectClient = async function () {
   const { BobbinClient } = await loadingClient
-  const { url, tokenFile, timeout, attempts } = this.settings
+  const { url, tokenFile, timeout, patience } = this.settings
   this.client ??= new BobbinClient(url, {
     timeout,
-    retry: { attempts, deadline: timeout },
+    retry: { deadline: patience },
     ...(tokenFile ? { token: readFileSync(tokenFile, 'utf8').trim() } : {}),
     onRetry: (error, wait) => this.logwarn(`${error.message}; again in ${Math.round(wait)} ms`),
   })
