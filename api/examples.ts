@@ -1,4 +1,5 @@
 /** Examples for the document, by operation: a test holds each against its schema, and sees that none is missing. */
+import { createHash } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import type { Problem } from './problem.js'
 import { MESSAGE_TYPE, MSGPACK_TYPE, NDJSON_TYPE } from './schemas.js'
@@ -17,20 +18,22 @@ const ID = '0195b3a2-7c4e-7d7a-9f57-1c9c0c1f6a42'
 const OTHER_ID = '0195b3a2-7c4f-7021-8a1e-3d5b7f90c2e4'
 const LEASE = '0195b3a4-01d2-7f3c-b7a0-55c1e2d3f4a6'
 const JOB_ID = '0195b3a5-9e10-7c44-8d3f-0a1b2c3d4e5f'
-const SHA256 = '94aa02c65e3473d1c7d53430c4fd2b49d6b8cbc875139d1b4b248e6a8243bf38'
 const NOON = '2026-03-01T12:00:00.000Z'
 const FIVE_PAST = '2026-03-01T12:05:00.000Z'
 const MAIL = 'From: a@example.com\r\nTo: b@example.net\r\nSubject: Hello\r\n\r\nHello.\r\n'
+const SIZE = MAIL.length
+const SHA256 = createHash('sha256').update(MAIL).digest('hex')
+const HEADER_LENGTH = MAIL.indexOf('\r\n\r\n') + 2
 const CONTEXT = { conn: { ip: '192.0.2.1' }, mess: { campaign: 'spring' } }
 
 const INJECTION = { mailfrom: 'a@example.com', rcptto: ['b@example.net'] }
-const INJECTED = { result: 'complete', ids: [ID], size: 62, sha256: SHA256 }
+const INJECTED = { result: 'complete', ids: [ID], size: SIZE, sha256: SHA256 }
 const META = {
   id: ID,
   state: 'queued',
   mailfrom: 'a@example.com',
   rcptto: 'b@example.net',
-  size: 62,
+  size: SIZE,
   sha256: SHA256,
   created: NOON,
   next_attempt: NOON,
@@ -111,7 +114,7 @@ const QUARANTINED = {
   key: ID.replaceAll('-', ''),
   meta: META,
   row_bytes: 214,
-  body_bytes: 62,
+  body_bytes: SIZE,
   body_parts: null,
 }
 
@@ -147,7 +150,7 @@ export const EXAMPLES: Readonly<Record<string, Examples>> = {
         [MESSAGE_TYPE]: MAIL,
         'text/rfc822-headers': 'From: a@example.com\r\nTo: b@example.net\r\nSubject: Hello\r\n',
         ...json({
-          size: 62,
+          size: SIZE,
           sha256: SHA256,
           root: {
             path: '1',
@@ -157,9 +160,9 @@ export const EXAMPLES: Readonly<Record<string, Examples>> = {
             disposition: null,
             filename: null,
             header_offset: 0,
-            header_length: 52,
-            offset: 54,
-            length: 8,
+            header_length: HEADER_LENGTH,
+            offset: HEADER_LENGTH + 2,
+            length: SIZE - HEADER_LENGTH - 2,
             parts: [],
           },
           defects: [],
@@ -170,7 +173,7 @@ export const EXAMPLES: Readonly<Record<string, Examples>> = {
   },
   swap_out_content: {
     request: { [MESSAGE_TYPE]: MAIL },
-    answers: { 200: json({ result: 'complete', version: 2, size: 62, sha256: SHA256 }) },
+    answers: { 200: json({ result: 'complete', version: 2, size: SIZE, sha256: SHA256 }) },
   },
   message_copy: { answers: { 201: json({ ...INJECTED, ids: [OTHER_ID] }) } },
   context_list: { answers: { 200: json(CONTEXT.mess) } },
@@ -295,7 +298,7 @@ const PROBLEMS: Readonly<Record<number, readonly [code: string, detail: string]>
   412: ['SPOOL_ERR_VERSION', `the meta of ${ID} stands at version 3, not 2`],
   413: ['FST_ERR_CTP_BODY_TOO_LARGE', 'Request body is too large'],
   415: ['FST_ERR_CTP_INVALID_MEDIA_TYPE', 'Unsupported Media Type: text/html'],
-  416: ['RANGE_NOT_SATISFIABLE', 'the content has 62 bytes'],
+  416: ['RANGE_NOT_SATISFIABLE', `the content has ${SIZE} bytes`],
   422: ['SPOOL_ERR_UNSAFE', 'deferred spooling is not switched on'],
   429: ['RATE_LIMITED', 'over 100 requests in 1 s; try again in 1 s'],
   500: [

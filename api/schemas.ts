@@ -171,8 +171,20 @@ export type InjectionJson = Static<ReturnType<typeof injectionJson>>
 export function injectionQuery(maxRecipients: number) {
   return Type.Object(
     {
-      from: Type.Optional(Address),
-      to: Type.Optional(Type.Array(Address, { minItems: 1, maxItems: maxRecipients })),
+      from: Type.Optional(
+        Type.String({
+          maxLength: 998,
+          description:
+            'Envelope sender of a message/rfc822, which needs it; empty for the null sender.',
+        }),
+      ),
+      to: Type.Optional(
+        Type.Array(Address, {
+          minItems: 1,
+          maxItems: maxRecipients,
+          description: 'Envelope recipients of a message/rfc822, which needs them: to=…&to=…',
+        }),
+      ),
       ...InjectionFields,
     },
     { additionalProperties: false },

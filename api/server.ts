@@ -3,7 +3,7 @@
  * nor owns the stores; a test builds it and calls `inject`.
  */
 import type { ServerOptions } from 'node:https'
-import swaggerUi from '@fastify/swagger-ui'
+import swaggerUi, { type FastifySwaggerUiOptions } from '@fastify/swagger-ui'
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyInstance,
@@ -142,7 +142,7 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
     maxInFlight: limits.maxInFlight,
     registry: metered.registry,
   })
-  await app.register(swaggerUi, { routePrefix: '/docs' })
+  await app.register(swaggerUi, DOCUMENT_PAGE)
   await app.register(bodyParsers, limits)
 
   const tails = new TailHubs(limits.maxTails)
@@ -152,6 +152,18 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
   await app.register(v1Routes, { prefix: '/v1', routes })
   app.get('/openapi.json', DESCRIBE, async () => app.swagger())
   return app
+}
+
+/** It talks to this service and to nobody else, and is in nobody else's page: who uses it may hold an administrator's token. */
+const DOCUMENT_PAGE: FastifySwaggerUiOptions = {
+  routePrefix: '/docs',
+  staticCSP: [
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'",
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  ].join('; '),
+  // Without the plugin's own head, which has a field for the document of another service.
+  uiConfig: { layout: 'BaseLayout', deepLinking: true },
+  theme: { title: 'Bobbin' },
 }
 
 const DESCRIBE = {

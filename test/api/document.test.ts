@@ -38,6 +38,22 @@ describe('the document', () => {
     expect(routes.toSorted()).toEqual(described.toSorted())
   })
 
+  it('has a page that a browser shows under a policy that lets nothing else in', async () => {
+    const { app } = await startApi()
+    const page = await app.inject({ url: '/docs' })
+    const policy = String(page.headers['content-security-policy']).split('; ')
+    expect(policy).toEqual(expect.arrayContaining(["default-src 'none'", "script-src 'self'"]))
+    const scripts = [...page.payload.matchAll(/<script([^>]*)>([^<]*)</g)]
+    expect(scripts.length).toBeGreaterThan(0)
+    for (const [, attributes = '', inline = ''] of scripts) {
+      expect(inline.trim()).toBe('')
+      const [, url = ''] = /src="([^"]+)"/.exec(attributes) ?? []
+      const script = await app.inject({ url: new URL(url, 'http://x/docs').pathname })
+      expect(script.headers['content-type'], url).toMatch(/javascript/)
+    }
+    expect(page.payload).not.toMatch(/<style| style=| on\w+=/)
+  })
+
   it('says of each operation what it does, its errors, and gives examples that fit', async () => {
     const api = await startApi()
     const document = await documentOf(api)
