@@ -1,8 +1,8 @@
 /** What an MTA reports, between JSON (snake case) and the spool. */
 import Type, { type Static } from 'typebox'
 import { DISPOSITIONS, type Disposed, type Disposition, type FreeEvent } from '../spool/index.js'
-import { parseTime } from './message-json.js'
 import { MessageId, TimeInput } from './schemas.js'
+import { parseTime } from './time.js'
 
 const Name = Type.String({ maxLength: 255 })
 const attempt = {

@@ -19,10 +19,8 @@ export {
   DEFAULT_HEADER_BYTES,
   DEFAULT_HEADERS_TIMEOUT,
 } from './connections.js'
-export { type ImportReportJson, importToJson } from './import-json.js'
 export { journalToJson } from './journal-json.js'
-export { metaToJson, quarantineToJson, spoolStateToJson } from './message-json.js'
-export { META_FORMATS, type MetaFormat, renderMeta } from './meta-render.js'
+export * from './json.js'
 export { HttpError, PROBLEM_TYPE, type Problem } from './problem.js'
 export { REASON_CODES, type Reason, type ReasonCode } from './readiness.js'
 export { type ApiLimits, type ApiOptions, buildServer } from './server.js'

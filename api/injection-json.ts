@@ -1,9 +1,9 @@
 /** What is injected, between JSON or a query (snake case) and the spool. */
 import type { Static } from 'typebox'
 import { DURABILITIES, type Durability, type NewMessage } from '../spool/index.js'
-import { parseTime } from './message-json.js'
 import { HttpError } from './problem.js'
 import type { InjectionJson, InjectionMeta, injectionQuery } from './schemas.js'
+import { parseTime } from './time.js'
 
 type InjectionQuery = Static<ReturnType<typeof injectionQuery>>
 type Body = NewMessage['body']

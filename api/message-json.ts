@@ -1,24 +1,14 @@
-/** A message's meta between the spool (camel case, milliseconds) and JSON (snake case, RFC 3339). */
+/** What the spool says (camel case, milliseconds) as JSON (snake case, RFC 3339). */
 import type { Static } from 'typebox'
 import type {
   ContentStructure,
   MessageMeta,
-  MetaPatch,
   MimePart,
   QuarantineEntry,
   SpoolSpace,
   SpoolStats,
 } from '../spool/index.js'
-import { HttpError } from './problem.js'
-import type {
-  Meta,
-  MetaPatchJson,
-  MimePartJson,
-  MimeStructureJson,
-  Quarantined,
-  SpoolState,
-  TimeInput,
-} from './schemas.js'
+import type { Meta, MimePartJson, MimeStructureJson, Quarantined, SpoolState } from './schemas.js'
 
 export function metaToJson(meta: MessageMeta): Static<typeof Meta> {
   return {
@@ -59,35 +49,6 @@ function partToJson({ headerOffset, headerLength, parts, ...part }: MimePart): M
     header_length: headerLength,
     parts: parts.map(partToJson),
   }
-}
-
-export function patchFromJson(json: Static<typeof MetaPatchJson>): MetaPatch {
-  const {
-    next_attempt: nextAttempt,
-    binding_group: bindingGroup,
-    retries,
-    retention,
-    binding,
-    context,
-  } = json
-  return {
-    ...(nextAttempt === undefined
-      ? {}
-      : { nextAttempt: nextAttempt === null ? null : parseTime(nextAttempt) }),
-    ...(retries === undefined ? {} : { retries }),
-    ...(retention === undefined ? {} : { retention }),
-    ...(bindingGroup === undefined ? {} : { bindingGroup }),
-    ...(binding === undefined ? {} : { binding }),
-    ...(context === undefined ? {} : { context }),
-  }
-}
-
-/** Milliseconds since the epoch. */
-export function parseTime(time: Static<typeof TimeInput>): number {
-  const ms = typeof time === 'number' ? Math.round(time * 1000) : Date.parse(time)
-  // The largest time that Date knows (ECMA-262, 21.4.1.1); beyond it nothing could print it again.
-  if (!(Math.abs(ms) <= 8.64e15)) throw new HttpError(400, 'INVALID_TIME', `not a time: ${time}`)
-  return ms
 }
 
 export function spoolStateToJson(stats: SpoolStats, space: SpoolSpace): Static<typeof SpoolState> {

@@ -44,7 +44,7 @@ import { upkeepRoutes } from './routes/upkeep.js'
 import { JobSchema, Journal, Meta, MimePartSchema } from './schemas.js'
 import type { JournalStore, MessageStore } from './stores.js'
 import { TailHubs } from './tail-hub.js'
-import { compileValidator } from './validation.js'
+import { compileValidator, schemaController } from './validation.js'
 
 export interface ApiLimits extends BodyParserOptions, ConnectionLimits {
   /** Bytes of the largest message. */
@@ -109,6 +109,7 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
     requestTimeout: limits.requestTimeout,
     connectionTimeout: limits.idleTimeout ?? 0,
     forceCloseConnections: 'idle',
+    schemaController,
     bodyLimit: limits.maxBufferedBody,
     // To routes the one server is as the other; Fastify's types make two of them.
     ...(options.tls ? ({ https: { ...options.tls, ...http } } as object) : { http }),

@@ -4,19 +4,14 @@
  * as in `BOBBIN_SPOOL_LARGE_MESSAGE_THRESHOLD`), configuration file (TOML), default.
  */
 import { readFileSync } from 'node:fs'
+import { Ajv, type ErrorObject } from 'ajv'
 import { parse as parseToml, TomlError } from 'smol-toml'
 import Type, { type Static, type TSchema } from 'typebox'
-import { Default, Errors } from 'typebox/value'
 import { DEFAULT_CONNECTIONS, DEFAULT_HEADER_BYTES, DEFAULT_HEADERS_TIMEOUT } from '../api/index.js'
 import { COMPRESSIONS, checkSchedule, type RetrySchedule, SpoolError } from '../spool/index.js'
+import { ConfigError } from './config-error.js'
 import { EventSettings, formatProblems } from './event-settings.js'
-import { UsageError } from './program.js'
 import { ShedSettings } from './shed-settings.js'
-
-export class ConfigError extends UsageError {
-  override readonly name = 'ConfigError'
-  readonly code = 'CONFIG_ERR_INVALID'
-}
 
 const strict = { additionalProperties: false, default: {} }
 const MiB = 1024 * 1024
@@ -370,15 +365,14 @@ export function loadConfig({ file, env = process.env, flags = {} }: ConfigSource
     assign(values, setting.path, fromText(given, setting.schema))
   }
   checkUnknownEnvironment(env)
-  const config = Default(ConfigSchema, values)
-  const problems = describeErrors(
-    Errors(ConfigSchema, config),
-    config,
-    (path) => origin.get(path) ?? file ?? 'default',
+  const fits = new Ajv({ useDefaults: true, allErrors: true, strict: false }).compile<Config>(
+    ConfigSchema,
   )
-  if (problems.length === 0) problems.push(...unworkable(config as Config))
+  const problems = fits(values)
+    ? unworkable(values)
+    : describeErrors(fits.errors ?? [], values, (path) => origin.get(path) ?? file ?? 'default')
   if (problems.length > 0) throw new ConfigError(problems.join('; '))
-  return config as Config
+  return values as Config
 }
 
 /** When a message is tried again. */
@@ -475,26 +469,30 @@ function checkUnknownEnvironment(env: Readonly<Record<string, string | undefined
 }
 
 function describeErrors(
-  errors: ReturnType<typeof Errors>,
+  errors: readonly ErrorObject[],
   config: unknown,
   originOf: (path: string) => string,
 ): string[] {
   const problems = new Map<string, string>()
   for (const { keyword, instancePath, message, params } of errors) {
-    const path = instancePath.slice(1).replaceAll('/', '.')
-    if (keyword === 'additionalProperties') continue
-    if (keyword === 'boolean') problems.set(path, `${path}: unknown setting (${originOf(path)})`)
-    if (problems.has(path)) continue
+    const at = instancePath.slice(1).replaceAll('/', '.')
+    if (keyword === 'additionalProperties') {
+      const { additionalProperty: name } = params as { additionalProperty: string }
+      const path = at === '' ? name : `${at}.${name}`
+      problems.set(path, `${path}: unknown setting (${originOf(path)})`)
+      continue
+    }
+    if (problems.has(at)) continue
     const wants =
       keyword === 'enum'
         ? `must be one of ${(params as { allowedValues: string[] }).allowedValues.join(', ')}`
         : message
-    const value = path
+    const value = at
       .split('.')
-      .reduce<unknown>((at, name) => (at as Record<string, unknown>)?.[name], config)
+      .reduce<unknown>((of, name) => (of as Record<string, unknown>)?.[name], config)
     // A token may stand there in place of its hash.
-    const is = path.startsWith('security.tokens') ? '' : `, is ${JSON.stringify(value)}`
-    problems.set(path, `${path}: ${wants}${is} (${originOf(path)})`)
+    const is = at.startsWith('security.tokens') ? '' : `, is ${JSON.stringify(value)}`
+    problems.set(at, `${at}: ${wants}${is} (${originOf(at)})`)
   }
   return [...problems.values()]
 }

@@ -6,7 +6,8 @@ import { lookup } from 'node:dns/promises'
 import { chmod, link, lstat, mkdtemp, rm, unlink } from 'node:fs/promises'
 import { BlockList, connect, isIP, isIPv6 } from 'node:net'
 import { dirname, join, resolve } from 'node:path'
-import { ConfigError, parseListen } from './config.js'
+import { parseListen } from './config.js'
+import { ConfigError } from './config-error.js'
 
 export type Endpoint =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }

@@ -6,7 +6,8 @@ import { X509Certificate } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import type { ServerOptions } from 'node:https'
 import { createSecureContext } from 'node:tls'
-import { type Config, ConfigError } from './config.js'
+import type { Config } from './config.js'
+import { ConfigError } from './config-error.js'
 
 type TlsSettings = Config['security']['tls']
 

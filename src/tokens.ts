@@ -9,8 +9,8 @@
  */
 import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { open } from 'node:fs/promises'
-import { type Authenticator, type Caller, revocation, SCOPES, type Scope } from '../api/index.js'
-import { ConfigError } from './config.js'
+import { type Authenticator, type Caller, revocation, SCOPES, type Scope } from '../api/caller.js'
+import { ConfigError } from './config-error.js'
 
 /** So that a token that has strayed into a log or a repository is known for one. */
 const PREFIX = 'bobbin_'

@@ -1,7 +1,8 @@
 /** Import from another spool, as a job. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { confinedPath } from '../confined-path.js'
-import { ImportRequest, importOptions, importToJson } from '../import-json.js'
+import { importToJson } from '../import-json.js'
+import { ImportRequest, importOptions } from '../import-request.js'
 import { JobRef, problems } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
 import { accepted } from './jobs.js'

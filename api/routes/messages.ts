@@ -2,11 +2,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { MESSAGE_STATES } from '../../spool/index.js'
-import { metaToJson, parseTime, patchFromJson } from '../message-json.js'
+import { metaToJson } from '../message-json.js'
 import { renderMeta } from '../meta-render.js'
 import { parseIfMatch, preferred } from '../negotiation.js'
+import { patchFromJson } from '../patch-json.js'
 import { Empty, IdParams, MetaPatchJson, MetaRef, problems, TimeInput } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
+import { parseTime } from '../time.js'
 
 const PAGE_LIMIT = 1000
 const META_TYPES = ['application/json', 'text/plain', 'application/xml'] as const

@@ -1,14 +1,13 @@
 /** `bobbin spool …`: the messages, of a data directory or of a running service. */
 import { type Command, Option } from 'commander'
+import type { MetaJson, SpoolStateJson } from '../../api/client/index.js'
 import {
   META_FORMATS,
   type MetaFormat,
-  type MetaJson,
   metaToJson,
   renderMeta,
-  type SpoolStateJson,
   spoolStateToJson,
-} from '../../api/index.js'
+} from '../../api/json.js'
 import { openSpool, type Spool } from '../../spool/index.js'
 import { spoolPath } from '../data-directory.js'
 import { print } from '../program.js'

@@ -1,6 +1,6 @@
 /** `bobbin token …`: make tokens and list them; the service knows only their hashes. */
 import type { Command } from 'commander'
-import { SCOPES } from '../../api/index.js'
+import { SCOPES } from '../../api/caller.js'
 import { choice, collect, print, UsageError } from '../program.js'
 import { appendToTokenFile, createToken, readTokenFile } from '../tokens.js'
 

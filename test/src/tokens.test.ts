@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { chmod, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { ConfigError } from '../../src/config.js'
+import { ConfigError } from '../../src/config-error.js'
 import { createToken, parseToken, TokenSet } from '../../src/tokens.js'
 import { bobbin, startService, temporaryDirectory } from '../support/service.js'
 

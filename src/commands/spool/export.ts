@@ -1,7 +1,6 @@
 /** `bobbin spool export`: messages as files, of a data directory or of a running service. */
 import { type Command, Option } from 'commander'
-import type { MetaJson } from '../../../api/index.js'
-import { ClientError } from '../../../api/index.js'
+import { ClientError, type MetaJson } from '../../../api/client/index.js'
 import {
   EXPORT_FORMATS,
   type ExportedMessage,

@@ -1,9 +1,7 @@
 /** `bobbin spool import`: messages of another spool, at rest in a data directory or as a job of a running service. */
 import { type Command, Option } from 'commander'
-import { type ImportReportJson, importToJson } from '../../../api/index.js'
+import { type ImportReportJson, importToJson } from '../../../api/json.js'
 import { IMPORT_FORMATS, type ImportFormat } from '../../../spool/index.js'
-import { loadConfig } from '../../config.js'
-import { withOwnedSpool } from '../../data-directory.js'
 import { collect, EXIT, print, wholeNumber } from '../../program.js'
 import { connect } from '../connection.js'
 import { add, type OnProgress, type Options, table, withProgress } from './options.js'
@@ -63,6 +61,10 @@ async function importAtRest(
   options: ImportCommandOptions,
   onProgress: OnProgress,
 ): Promise<ImportReportJson> {
+  const [{ loadConfig }, { withOwnedSpool }] = await Promise.all([
+    import('../../config.js'),
+    import('../../own-spool.js'),
+  ])
   const config = loadConfig({ file: options.config, flags: { data: options.data } })
   const { result, waiting } = await withOwnedSpool(config, (spool) =>
     spool.importFrom(path, {

@@ -1,6 +1,7 @@
 /** `bobbin spool quarantine …`: what could not be read, at rest in a data directory or in a running service. */
 import type { Command } from 'commander'
-import { type QuarantinedJson, quarantineToJson } from '../../../api/index.js'
+import type { QuarantinedJson } from '../../../api/client/index.js'
+import { quarantineToJson } from '../../../api/json.js'
 import { openSpool, type Spool } from '../../../spool/index.js'
 import { spoolPath } from '../../data-directory.js'
 import { print } from '../../program.js'
