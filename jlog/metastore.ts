@@ -14,6 +14,7 @@ import {
   type Metastore,
   SAFETY,
 } from './format.js'
+import { refuseOtherByteOrder } from './settings.js'
 
 const STORAGE_LOG_AT = 0
 const UNIT_LIMIT_AT = 4
@@ -100,8 +101,10 @@ export class MetastoreFile {
 
   /** As it stands now. 16 bytes from the page cache, so it does not wait. */
   read(): Metastore {
-    const meta = decodeMetastore(this.#file.readNow(0, METASTORE_BYTES))
+    const bytes = this.#file.readNow(0, METASTORE_BYTES)
+    const meta = decodeMetastore(bytes)
     if (meta) return meta
+    refuseOtherByteOrder(bytes, this.#file.path)
     throw new JlogError('JLOG_ERR_META_OPEN', 'the metastore is damaged', {
       file: this.#file.path,
       advice: 'repair the journal',

@@ -5,7 +5,6 @@
 import { join } from 'node:path'
 import { DamageBytes } from './damage-bytes.js'
 import { HeaderShape, scanSegment } from './damage-scan.js'
-import { JlogError } from './errors.js'
 import { errnoOf, JournalFile, METASTORE_FILE_ERRORS, readSmallFile } from './file.js'
 import {
   COMPRESSED_MAGIC,
@@ -21,7 +20,7 @@ import {
 } from './format.js'
 import { copyAside, freeAsideName, openIfThere, replaceFile } from './repair-aside.js'
 import type { FileReport } from './repair-report.js'
-import { soundMetastore } from './settings.js'
+import { refuseOtherByteOrder, soundMetastore } from './settings.js'
 
 const METASTORE_MODE = 0o640
 /** Segments asked for their magic, and how far into each. */
@@ -59,7 +58,7 @@ export async function repairMetastore(
   try {
     if (file !== null && !options.dryRun) await file.lock({ timeout: options.lockTimeout ?? 5000 })
     const bytes = file === null ? null : await readSmallFile(path)
-    refuseOtherByteOrder(dir, bytes)
+    if (bytes !== null) refuseOtherByteOrder(bytes, path)
     const { meta, found } = await judge(dir, segments, bytes)
     if (found === null) return { report: report('sound', false, null), meta }
     const keepsBytes = bytes !== null && bytes.length > 0
@@ -188,18 +187,6 @@ async function shows(dir: string, log: number, magic: number, deep: boolean): Pr
     return size > 0 && shape.isCandidate(0) && shape.confirms(shape.end(0))
   } finally {
     await file.close()
-  }
-}
-
-/** What a big-endian host wrote looks like garbage, and must not be taken for it. */
-function refuseOtherByteOrder(dir: string, metastore: Buffer | null): void {
-  if (metastore?.length !== 16) return
-  const magic = metastore.readUInt32BE(12)
-  if (magic !== 0 && MAGICS.includes(magic)) {
-    throw new JlogError('JLOG_ERR_NOT_SUPPORTED', 'this journal has the other byte order', {
-      file: join(dir, METASTORE_FILE),
-      advice: 'change it with `bobbin jlog endian` first',
-    })
   }
 }
 

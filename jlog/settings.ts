@@ -12,6 +12,7 @@ import {
   COMPRESSION_PROVIDERS,
   DEFAULT_UNIT_LIMIT,
   decodeMetastore,
+  METASTORE_BYTES,
   METASTORE_FILE,
   type Metastore,
   PLAIN_HEADER_BYTES,
@@ -44,8 +45,24 @@ export function soundMetastore(bytes: Buffer): Metastore | null {
 }
 
 /**
+ * What a host of the other byte order wrote looks like garbage, and must not be taken for it.
+ * @throws JlogError JLOG_ERR_NOT_SUPPORTED
+ */
+export function refuseOtherByteOrder(metastore: Buffer, file: string): void {
+  if (metastore.length !== METASTORE_BYTES) return
+  const magic = metastore.readUInt32BE(12)
+  if (magic !== 0 && isKnownMagic(magic)) {
+    throw new JlogError('JLOG_ERR_NOT_SUPPORTED', 'this journal has the other byte order', {
+      file,
+      advice: 'change it with `bobbin jlog endian` first',
+    })
+  }
+}
+
+/**
  * @param listing of the same directory, when the caller has one
- * @throws JlogError JLOG_ERR_OPEN, JLOG_ERR_NOTDIR; JLOG_ERR_META_OPEN when it is no journal at all
+ * @throws JlogError JLOG_ERR_OPEN, JLOG_ERR_NOTDIR; JLOG_ERR_META_OPEN when it is no journal at all,
+ * JLOG_ERR_NOT_SUPPORTED when it is one of the other byte order
  */
 export async function readSettings(
   dir: string,
@@ -55,7 +72,10 @@ export async function readSettings(
   const highest = segments.at(-1) ?? 0
   const file = join(dir, METASTORE_FILE)
   const metastore = await readSmallFile(file).then(
-    soundMetastore,
+    (bytes) => {
+      refuseOtherByteOrder(bytes, file)
+      return soundMetastore(bytes)
+    },
     (cause: NodeJS.ErrnoException) => {
       if (cause.code !== 'ENOENT') {
         throw new JlogError('JLOG_ERR_META_OPEN', 'cannot read the metastore', { file, cause })

@@ -78,6 +78,21 @@ describe('changeEndian', () => {
     await reader.close()
   })
 
+  it.each(['segments', 'lz4', 'empty'])(
+    'is what who opens %s of the other byte order is told to do',
+    async (name) => {
+      const dir = await copyOf(name)
+      await changeEndian(dir, { to: 'big' })
+      const before = await files(dir)
+      const refusal = { code: 'JLOG_ERR_NOT_SUPPORTED', message: expect.stringMatching(/endian/) }
+      await expect(openWriter(dir)).rejects.toMatchObject(refusal)
+      await expect(openReader(dir, 'a')).rejects.toMatchObject(refusal)
+      await expect(collect(readRecords(dir))).rejects.toMatchObject(refusal)
+      await expect(addSubscriber(dir, 'new')).rejects.toMatchObject(refusal)
+      expect(await files(dir)).toEqual(before)
+    },
+  )
+
   it('reads records larger than a chunk', async () => {
     const dir = await journal({ unitLimit: 10_000_000 })
     const writer = await openWriter(dir)
