@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config'
 
-// Two projects: `fast` runs by default; `slow` (power cuts, soak) has its own script.
+// Two projects: `fast` runs by default; `slow` (power cuts, soak, kills by the dozen) has its own script.
 export default defineConfig({
   test: {
     pool: 'forks',
@@ -19,7 +19,8 @@ export default defineConfig({
       {
         test: {
           name: 'slow',
-          include: ['test/**/*.slow.ts'],
+          include: ['test/**/*.slow.ts', 'test/**/{kill,*-kill,*crash}.test.ts'],
+          env: { TEST_KILLS: '50' },
           testTimeout: 1_200_000,
           hookTimeout: 120_000,
           fileParallelism: false,

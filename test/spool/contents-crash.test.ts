@@ -7,11 +7,11 @@ import { expect, test } from 'vitest'
 import { checkSpool, openSpool } from '../../spool/index.js'
 import { bodyOf, codeOf, sha256, temporaryDirectory } from './support.js'
 
-const KILLS = 3
+const KILLS = Number(process.env.TEST_KILLS ?? 3)
 const SCRIPT = join(import.meta.dirname, 'child-contents.mjs')
 
 test(`${KILLS} kills leave every count right and every content as acknowledged`, {
-  timeout: 60_000,
+  timeout: 30_000 + KILLS * 5_000,
 }, async () => {
   const path = join(await temporaryDirectory(), 'spool')
   /** 'dropped', or 'any' while a change is on its way. */

@@ -111,7 +111,7 @@ for (const [name, make] of Object.entries(SOURCES)) {
   const both = process.env.TEST_KILLS !== undefined
   for (const remove of both ? [false, true] : [!KEPT.has(name)]) {
     const title = `${name}, ${remove ? 'emptied' : 'kept'}: each message once, over ${KILLS} kills`
-    test(title, { timeout: 120_000 }, async () => {
+    test(title, { timeout: 30_000 + KILLS * 5_000 }, async () => {
       const directory = await temporaryDirectory()
       const { path, expected, bad, left } = await make(directory)
       const before = await left()

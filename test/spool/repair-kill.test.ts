@@ -10,7 +10,7 @@ import { checkSpool, openSpool, repairSpool } from '../../spool/index.js'
 import { Store } from '../../spool/store.js'
 import { bytes, message, temporaryDirectory, temporarySpool } from './support.js'
 
-const KILLS = Number(process.env.TEST_KILLS ?? 6)
+const KILLS = Number(process.env.TEST_KILLS ?? 4)
 
 /** Kills it `after` so many milliseconds of mending; true when it had finished before. */
 async function repairAndKill(path: string, after: number): Promise<boolean> {
@@ -52,7 +52,7 @@ async function stateOf(
   }
 }
 
-test(`${KILLS} kills of a repair change nothing of its end`, { timeout: 120_000 }, async () => {
+test(`${KILLS} kills of a repair change nothing of its end`, { timeout: 30_000 + KILLS * 5_000 }, async () => {
   const directory = await temporaryDirectory()
   const path = join(directory, 'spool')
   const spool = await temporarySpool({ path })

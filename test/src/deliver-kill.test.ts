@@ -74,7 +74,7 @@ async function frontEnd(url: string, ledger: Ledger, n: number): Promise<void> {
 }
 
 it(`logs each delivery once and removes its message, or neither, over ${KILLS} kills`, {
-  timeout: 120_000,
+  timeout: 30_000 + KILLS * 5_000,
 }, async () => {
   const data = await temporaryDirectory()
   const ledger = new Ledger()

@@ -7,14 +7,14 @@ import { readRecords } from '../../jlog/index.js'
 import { checkSpool, openSpool } from '../../spool/index.js'
 import { type RunningService, startService, temporaryDirectory } from '../support/service.js'
 
-const KILLS = Number(process.env.TEST_KILLS ?? 5)
+const KILLS = Number(process.env.TEST_KILLS ?? 4)
 const CLIENTS = 12
 
 interface Injected {
   ids: string[]
 }
 
-it(`stores each key once over ${KILLS} kills`, { timeout: 120_000 }, async () => {
+it(`stores each key once over ${KILLS} kills`, { timeout: 30_000 + KILLS * 5_000 }, async () => {
   const data = await temporaryDirectory()
   let service: RunningService | undefined = await startService(data)
   let isOver = false
