@@ -21,14 +21,19 @@ export function readByHandler<T>(schema: object): TUnsafe<T> {
   return Type.Unsafe<T>({ ...schema, [READ_BY_HANDLER]: true })
 }
 
+type FastifyValidator = ReturnType<FastifySchemaCompiler<object>>
+
 export const compileValidator: FastifySchemaCompiler<object> = ({ schema, httpPart }) => {
   if (READ_BY_HANDLER in schema) return () => true
   const ajv = httpPart === 'body' ? exact : textual
-  let validate: ValidateFunction | undefined
-  return (data) => {
-    validate ??= ajv.compile(schema)
-    return validate(data) ? true : { error: validate.errors as never }
+  let compiled: ValidateFunction | undefined
+  const validate: FastifyValidator = (data) => {
+    compiled ??= ajv.compile(schema)
+    const fits = compiled(data)
+    validate.errors = (compiled.errors as typeof validate.errors) ?? null
+    return fits
   }
+  return validate
 }
 
 const serializerOf = serializers()

@@ -52,7 +52,9 @@ async function stateOf(
   }
 }
 
-test(`${KILLS} kills of a repair change nothing of its end`, { timeout: 30_000 + KILLS * 5_000 }, async () => {
+test(`${KILLS} kills of a repair change nothing of its end`, {
+  timeout: 30_000 + KILLS * 5_000,
+}, async () => {
   const directory = await temporaryDirectory()
   const path = join(directory, 'spool')
   const spool = await temporarySpool({ path })
