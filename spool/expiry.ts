@@ -2,8 +2,10 @@
  * Retention: a message that outlives its own, or the spool's, is logged as expired and removed, in one
  * transaction. A retention of its own has a row in an index by the time it ends, kept from the records as
  * they are written; the spool's needs none, for ids sort by creation: it is looked for from the oldest
- * message on. Each tick does a bounded amount of work, and a leased message waits until its lease ends.
+ * message on. A leased message waits until its lease ends. What has expired goes in small transactions, with as
+ * long a pause after each as it took, so that others' commits wait for one of them at most.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from './clock.js'
 import type { Committer, Transaction } from './committer.js'
 import type { Dispositions } from './dispositions.js'
@@ -13,9 +15,11 @@ import type { MetaWrites } from './meta-writes.js'
 import type { RowStore } from './rows.js'
 
 const TICK_MS = 1000
-/** Messages looked at in a tick, at most, and removed in one transaction. */
-const TICK_MESSAGES = 2000
-const BATCH = 200
+/** Removed in one transaction. */
+const BATCH = 100
+/** Looked at in a tick, at most, without finding one that goes. */
+const VAIN_LOOKS = 2000
+const MAX_PAUSE_MS = 100
 const FIRST_ID = Buffer.alloc(ID_BYTES)
 
 export interface ExpiryParts {
@@ -28,10 +32,20 @@ export interface ExpiryParts {
   readonly maxRetention: number | null
 }
 
+/** Messages that may have expired, and how many were looked at for them; `isLast`: there are no more now. */
+interface Found {
+  readonly ids: readonly Buffer[]
+  readonly looks: number
+  readonly isLast: boolean
+}
+
 export class Expiry {
   readonly #parts: ExpiryParts
+  readonly #stopping = new AbortController()
   #timer: NodeJS.Timeout | undefined
   #busy: Promise<void> | null = null
+  /** The index up to it was looked at: what stays there, being leased, does not hide what comes after. */
+  #ownFrom: Buffer | null = null
   /** Messages before it were looked at for the spool's retention. */
   #from: Buffer = FIRST_ID
   /** The first of those that has to be looked at again. */
@@ -47,6 +61,7 @@ export class Expiry {
 
   async stop(): Promise<void> {
     clearInterval(this.#timer)
+    this.#stopping.abort()
     await this.#busy?.catch(() => undefined)
   }
 
@@ -73,7 +88,7 @@ export class Expiry {
     }
   }
 
-  /** Removes what has expired; resolves when there is no more, or the tick's work is done. */
+  /** Removes what has expired; resolves when there is no more, or nothing but what cannot go yet. */
   tick(): Promise<void> {
     this.#busy ??= this.#tick().finally(() => {
       this.#busy = null
@@ -82,35 +97,49 @@ export class Expiry {
   }
 
   async #tick(): Promise<void> {
-    const now = this.#parts.clock.now()
-    await this.#expire(this.#ended(now), now)
-    if (this.#parts.maxRetention !== null) await this.#expire(this.#old(now), now)
+    await this.#sweep((now) => this.#ended(now))
+    const { maxRetention } = this.#parts
+    if (maxRetention !== null) await this.#sweep((now) => this.#old(now, maxRetention))
   }
 
-  async #expire(ids: readonly Buffer[], now: number): Promise<void> {
-    for (let at = 0; at < ids.length; at += BATCH) {
-      const batch = ids.slice(at, at + BATCH)
-      const { metas, dispositions, committer } = this.#parts
-      for (const id of batch) metas.begin(id)
-      try {
-        const afterwards = await committer().submit((tx) => {
-          const calls: (() => void)[] = []
-          for (const id of batch) {
-            const record = metas.current(tx, id)
-            if (record === undefined || !this.#isOver(record, now)) continue
-            if (record.lease !== null && record.lease.until > now) this.#lookAgain(id)
-            else if (record.state === 'quarantined') continue
-            else calls.push(dispositions.expire(tx, id, record))
-          }
-          return calls
-        }, batch.length * 512)
-        for (const call of afterwards) call()
-      } catch (error) {
-        for (const id of batch) this.#lookAgain(id)
-        throw error
-      } finally {
-        for (const id of batch) metas.end(id)
-      }
+  async #sweep(find: (now: number) => Found): Promise<void> {
+    const { signal } = this.#stopping
+    for (let vain = 0; vain < VAIN_LOOKS && !signal.aborted; ) {
+      const now = this.#parts.clock.now()
+      const { ids, looks, isLast } = find(now)
+      const begin = performance.now()
+      const removed = ids.length === 0 ? 0 : await this.#expire(ids, now)
+      if (isLast) return
+      vain = removed === 0 ? vain + looks : 0
+      const pause = Math.min(performance.now() - begin, MAX_PAUSE_MS)
+      if (removed > 0) await delay(pause, undefined, { signal }).catch(() => undefined)
+    }
+  }
+
+  /** In one transaction. Returns how many have gone. */
+  async #expire(batch: readonly Buffer[], now: number): Promise<number> {
+    const { metas, dispositions, committer } = this.#parts
+    for (const id of batch) metas.begin(id)
+    try {
+      const afterwards = await committer().submit((tx) => {
+        const calls: (() => void)[] = []
+        for (const id of batch) {
+          const record = metas.current(tx, id)
+          if (record === undefined || !this.#isOver(record, now)) continue
+          if (record.lease !== null && record.lease.until > now) this.#lookAgain(id)
+          else if (record.state === 'quarantined') continue
+          else calls.push(dispositions.expire(tx, id, record))
+        }
+        return calls
+      }, batch.length * 512)
+      for (const call of afterwards) call()
+      return afterwards.length
+    } catch (error) {
+      this.#ownFrom = null
+      for (const id of batch) this.#lookAgain(id)
+      throw error
+    } finally {
+      for (const id of batch) metas.end(id)
     }
   }
 
@@ -120,24 +149,33 @@ export class Expiry {
   }
 
   /** Messages whose own retention has ended. */
-  #ended(now: number): Buffer[] {
+  #ended(now: number): Found {
     const ids: Buffer[] = []
-    const range = { end: queueKey(now + 1, FIRST_ID), limit: TICK_MESSAGES }
-    for (const key of this.#parts.store.db('expiry').getKeys(range)) {
-      ids.push(Buffer.from(splitQueueKey(Buffer.from(key)).id))
+    const range = {
+      start: this.#ownFrom ?? queueKey(0, FIRST_ID),
+      exclusiveStart: this.#ownFrom !== null,
+      end: queueKey(now + 1, FIRST_ID),
+      limit: BATCH,
     }
-    return ids
+    let last: Buffer | null = null
+    for (const key of this.#parts.store.db('expiry').getKeys(range)) {
+      last = Buffer.from(key)
+      ids.push(Buffer.from(splitQueueKey(last).id))
+    }
+    const isLast = ids.length < BATCH
+    this.#ownFrom = isLast ? null : last
+    return { ids, looks: ids.length, isLast }
   }
 
   /** Messages that the spool's retention may have ended for. */
-  #old(now: number): Buffer[] {
+  #old(now: number, maxRetention: number): Found {
     const ids: Buffer[] = []
-    let last: Buffer | null = null
-    const { store, maxRetention } = this.#parts
-    const range = { start: this.#from, limit: TICK_MESSAGES }
-    for (const { key, value } of store.db('messages').getRange(range)) {
+    let looks = 0
+    const range = { start: this.#from, limit: BATCH }
+    for (const { key, value } of this.#parts.store.db('messages').getRange(range)) {
       const id = Buffer.from(key)
-      last = id
+      looks++
+      this.#from = Buffer.concat([id, Buffer.from([0])])
       if (decodeExpiry(value) !== null) continue
       let record: MessageRecord
       try {
@@ -145,16 +183,16 @@ export class Expiry {
       } catch {
         continue
       }
-      if (record.created + (maxRetention as number) * 1000 > now) {
+      if (record.created + maxRetention * 1000 > now) {
         // Ids sort by creation, but imported ones need not: those are looked at when they are written.
         this.#restart(id)
-        return ids
+        return { ids, looks, isLast: true }
       }
       if (record.state !== 'quarantined') ids.push(id)
     }
-    if (last === null) this.#restart(FIRST_ID)
-    else this.#from = Buffer.concat([last, Buffer.from([0])])
-    return ids
+    const isLast = looks < BATCH
+    if (isLast) this.#restart(FIRST_ID)
+    return { ids, looks, isLast }
   }
 
   /** The sweep has come to messages that are young: the next one begins here, or where something is left. */

@@ -100,24 +100,47 @@ test('a message goes with its own retention, or with the spool’s, and is logge
   await expectSound(spool, path)
 })
 
-test('more messages than a tick looks at all expire in the end', async () => {
+test('whatever has expired goes at once, however much it is', async () => {
   const path = join(await temporaryDirectory(), 'spool')
   const spool = await temporarySpool({ path, maxRetention: 3600, events: undefined })
   const rcptto = Array.from({ length: 2500 }, (_, i) => `u${i}@example.net`)
   await spool.swapOut(message('x', { rcptto }))
   await spool.swapOut(message('x', { rcptto, retention: 1800 }))
-  const real = Date.now
-  const clock = vi.spyOn(Date, 'now').mockImplementation(() => real() + 2 * HOUR)
+  const clock = later(2 * HOUR)
   try {
-    await vi.waitUntil(
-      async () => {
-        await spool.expire()
-        return (await spool.stats()).messages === 0
-      },
-      { timeout: 20_000, interval: 10 },
-    )
+    await spool.expire()
+    expect((await spool.stats()).messages).toBe(0)
   } finally {
     clock.mockRestore()
   }
   await expectSound(spool, path)
 })
+
+test('what has expired but is leased does not keep others from going', async () => {
+  const spool = await temporarySpool()
+  const rcptto = Array.from({ length: 2100 }, (_, i) => `u${i}@example.net`)
+  await spool.swapOut(message('x', { rcptto, retention: 1800 }))
+  for (let left = rcptto.length; left > 0; ) {
+    left -= (await spool.claim({ limit: 1000, leaseSeconds: 12 * 3600 })).messages.length
+  }
+  const { ids } = await spool.swapOut(message('x', { retention: 1900 }))
+  const clock = later(HOUR)
+  try {
+    await vi.waitUntil(
+      async () => {
+        await spool.expire()
+        return (await spool.stats()).messages === rcptto.length
+      },
+      { timeout: 20_000, interval: 10 },
+    )
+    await expect(spool.meta(ids[0] as string)).rejects.toThrow('there is no message')
+  } finally {
+    clock.mockRestore()
+  }
+})
+
+/** The clock, so many milliseconds on. */
+function later(ms: number) {
+  const real = Date.now
+  return vi.spyOn(Date, 'now').mockImplementation(() => real() + ms)
+}
