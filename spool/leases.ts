@@ -5,6 +5,7 @@
  * message stands where its lease ends: then it is due again by itself. Claims are answered in the order
  * in which they come, and none takes more than its limit.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Due } from './activity.js'
 import type { Bodies } from './bodies.js'
 import type { Clock } from './clock.js'
@@ -36,8 +37,11 @@ const MAX_LIMIT = 1000
 const MAX_LEASE_SECONDS = 12 * 3600
 const DEFAULT_LEASE_SECONDS = 300
 const MAX_OWNER_BYTES = 255
-/** Claims whose end has come, looked at in one operation. */
+/** Claims whose end has come, looked at in one operation, and messages of them, but for the last claim's. */
 const GIVE_BACK = 16
+const GIVE_BACK_MESSAGES = 250
+/** After each operation as long a pause as it took, but no longer. */
+const MAX_PAUSE_MS = 100
 const TICK_MS = 1000
 const FIRST_ID = Buffer.alloc(ID_BYTES)
 
@@ -86,6 +90,7 @@ export class Leases {
   readonly #looked = new WeakMap<Transaction, Map<string, Buffer>>()
   #timer: NodeJS.Timeout | undefined
   #givingBack = false
+  readonly #stopping = new AbortController()
 
   constructor(parts: LeaseParts) {
     this.#parts = parts
@@ -98,6 +103,7 @@ export class Leases {
 
   stop(): void {
     clearInterval(this.#timer)
+    this.#stopping.abort()
   }
 
   /** Rows of the queue that a claim would look at first, at most `limit`. Throws SPOOL_ERR_INVALID. */
@@ -205,12 +211,17 @@ export class Leases {
     if (this.#givingBack) return
     this.#givingBack = true
     try {
-      while (this.#ended().length > 0) {
+      while (!this.#stopping.signal.aborted && this.#ended().length > 0) {
+        const begin = performance.now()
         await this.#write((tx, taken, afterwards) => {
+          let messages = 0
           for (const { token, until } of this.#ended()) {
-            this.#end(tx, token, until, taken, afterwards)
+            if (messages >= GIVE_BACK_MESSAGES) break
+            messages += this.#end(tx, token, until, taken, afterwards)
           }
         }, 32 * 1024)
+        const pause = Math.min(performance.now() - begin, MAX_PAUSE_MS)
+        await delay(pause, undefined, { signal: this.#stopping.signal }).catch(() => undefined)
       }
     } finally {
       this.#givingBack = false
@@ -321,19 +332,20 @@ export class Leases {
     })
   }
 
+  /** Returns how many messages it had. */
   #end(
     tx: Transaction,
     token: Buffer,
     until: number,
     taken: Buffer[],
     afterwards: (() => void)[],
-  ): void {
+  ): number {
     const row = tx.get('leases', claimKey(token))
     tx.remove('leases', claimEndKey(until, token))
-    if (row === undefined) return
+    if (row === undefined) return 0
     const claim = decodeClaim(row)
     // Extended meanwhile.
-    if (claim.until !== until) return
+    if (claim.until !== until) return 0
     tx.remove('leases', claimKey(token))
     for (const id of claim.ids) {
       const record = this.#held(tx, token, id)
@@ -348,6 +360,7 @@ export class Leases {
       this.#parts.metas.begin(id)
       taken.push(id)
     }
+    return claim.ids.length
   }
 
   /** The first claims whose end has come, and those that end later than any can: the clock was wrong. */

@@ -148,6 +148,23 @@ describe('a lease', () => {
     expect(await codeOf(spool.extendClaim(lease!))).toBe('SPOOL_ERR_NOT_FOUND')
   })
 
+  test('that ends with many others holds nobody up until all are given back', async () => {
+    const spool = await temporarySpool({ events: undefined })
+    const rcptto = Array.from({ length: 4000 }, (_, i) => `u${i}@example.net`)
+    await spool.swapOut(message('x', { rcptto }))
+    const end = Date.now() + 1000
+    for (let i = 0; i < 4; i++) {
+      await spool.claim({ limit: 1000, leaseSeconds: Math.max(end - Date.now(), 1) / 1000 })
+    }
+    const seen: number[] = []
+    while (seen.at(-1) !== 0) {
+      await spool.swapOut(message('of another'))
+      seen.push((await spool.stats()).leased)
+    }
+    // A claim at a time, for each is over what one commit gives back.
+    expect(seen.filter((leased) => leased > 0 && leased < 4000)).not.toEqual([])
+  })
+
   test('holds over a restart, and ends over one', async () => {
     const path = join(await temporaryDirectory(), 'spool')
     let spool = await temporarySpool({ path })
