@@ -5,6 +5,7 @@ import {
   type CreateOptions,
   formatLogId,
   type JournalInfo,
+  SAFETY,
   type Safety,
   type SubscriberInfo,
 } from '../jlog/index.js'
@@ -43,9 +44,14 @@ export function subscriberToJson({
   }
 }
 
+/** What is appended over REST is acknowledged to somebody else: unless told otherwise, once it is on the disk. */
 export function createOptionsFromJson(json: Static<typeof JournalSettings>): CreateOptions {
   const { compression } = json
-  return { ...alterOptionsFromJson(json), ...(compression === undefined ? {} : { compression }) }
+  return {
+    safety: SAFETY.safe,
+    ...alterOptionsFromJson(json),
+    ...(compression === undefined ? {} : { compression }),
+  }
 }
 
 export function alterOptionsFromJson({

@@ -372,7 +372,8 @@ const settings = {
     description: 'Bytes after which a segment is finished.',
   }),
   safety: Type.Enum([...SAFETY_NAMES], {
-    description: 'safe: appended records are synced before they are acknowledged.',
+    description:
+      'safe, as a journal is made when nothing is said: appended records are on the disk before they are acknowledged. almost_safe, unsafe: they are written, and a power cut may take them.',
   }),
   pre_commit: Type.Integer({
     minimum: 0,

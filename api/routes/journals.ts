@@ -162,7 +162,7 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         operationId: 'journal_append',
         summary: 'Append records',
         description:
-          'One record (octets), a record a line (NDJSON), or a msgpack array of binaries; all of them in order, or none.',
+          'One record (octets), a record a line (NDJSON), or a msgpack array of binaries; all of them in order, or none. The answer comes once they are on the disk, unless the journal is made less safe than that.',
         tags: ['journals'],
         params: JournalParams,
         body: {

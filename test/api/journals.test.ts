@@ -74,7 +74,7 @@ describe('journals', () => {
       (await api.app.inject({ method: 'DELETE', url: '/v1/journals/mainlog' })).json(),
     ).toMatchObject({ status: 409, code: 'JOURNAL_IN_USE' })
     const plain = await api.app.inject({ method: 'PUT', url: '/v1/journals/plain' })
-    expect(plain.json()).toMatchObject({ compression: 'off', safety: 'almost_safe' })
+    expect(plain.json()).toMatchObject({ compression: 'off', safety: 'safe' })
   })
 
   it('have names that stay in their directory', async () => {
