@@ -12,15 +12,14 @@ type Body = NewMessage['body']
 export function messageFromJson(json: InjectionJson): NewMessage {
   return {
     ...envelopeOf(json),
-    mailfrom: senderOf(json.mailfrom),
-    rcptto: json.rcptto,
+    ...addressesOf(json.mailfrom, json.rcptto),
     body: bodyOf(json),
   }
 }
 
 /** Throws HttpError 400, 422. */
 export function messageFromMeta(meta: InjectionMeta): (body: Body) => NewMessage {
-  const envelope = { ...envelopeOf(meta), mailfrom: senderOf(meta.mailfrom), rcptto: meta.rcptto }
+  const envelope = { ...envelopeOf(meta), ...addressesOf(meta.mailfrom, meta.rcptto) }
   return (body) => ({ ...envelope, body })
 }
 
@@ -34,7 +33,7 @@ export function messageFromQuery(query: InjectionQuery): (body: Body) => NewMess
       'querystring: from (may be empty) and at least one to are needed',
     )
   }
-  const envelope = { ...envelopeOf(query), mailfrom: senderOf(from), rcptto: to }
+  const envelope = { ...envelopeOf(query), ...addressesOf(from, to) }
   return (body) => ({ ...envelope, body })
 }
 
@@ -49,9 +48,25 @@ export function refuseQuery(query: object): void {
   )
 }
 
-/** The null sender may be written as SMTP writes it. */
-function senderOf(mailfrom: string): string {
-  return mailfrom === '<>' ? '' : mailfrom
+/**
+ * The null sender may be written as SMTP writes it. The angle brackets of a path (RFC 5321, section 4.1.2) are no part of an
+ * address: with them it would be stored, and go to a domain that there is not.
+ */
+function addressesOf(mailfrom: string, rcptto: string[]): { mailfrom: string; rcptto: string[] } {
+  if (mailfrom === '<>') return addressesOf('', rcptto)
+  if (isPath(mailfrom)) throw inBrackets('mailfrom', mailfrom)
+  const wrong = rcptto.findIndex(isPath)
+  if (wrong !== -1) throw inBrackets(`rcptto[${wrong}]`, rcptto[wrong] as string)
+  return { mailfrom, rcptto }
+}
+
+function isPath(address: string): boolean {
+  return address.startsWith('<') && address.endsWith('>')
+}
+
+function inBrackets(field: string, address: string): HttpError {
+  const detail = `${field}: give the address without its angle brackets: ${address.slice(1, -1)}`
+  return new HttpError(400, 'INVALID_ENVELOPE', detail)
 }
 
 function bodyOf({ content, content_base64: base64, refs }: InjectionJson): Body {

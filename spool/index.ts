@@ -105,4 +105,4 @@ export { IMPORT_FORMATS, type ImportFormat, type ImportResult } from './sources/
 export { type SpaceMarks, SpaceWatch, type SpoolSpace } from './space.js'
 export { Spool } from './spool.js'
 export type { ReleaseOptions, Upkeep } from './upkeep.js'
-export type { ContextLimits } from './validate.js'
+export { type ContextLimits, validateMessage } from './validate.js'

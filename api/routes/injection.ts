@@ -3,8 +3,9 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import type { NewMessage, SwapOutOptions } from '../../spool/index.js'
-import { passing, SpoolError } from '../../spool/index.js'
+import { passing, SpoolError, validateMessage } from '../../spool/index.js'
 import { takeBody } from '../body.js'
+import { isHeldBack } from '../expect-continue.js'
 import { idempotencyKey, noteReplay, parseIdempotencyKey, replayed } from '../idempotency-key.js'
 import {
   messageFromJson,
@@ -34,6 +35,7 @@ import type { RouteOptions } from '../server.js'
 import { readByHandler } from '../validation.js'
 
 const JSON_TYPE = 'application/json'
+const NOTHING = new Uint8Array()
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 export const injectionRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app, options) => {
@@ -126,6 +128,8 @@ export const injectionRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (a
     const query = request.query as Parameters<typeof messageFromQuery>[0]
     if (type === MESSAGE_TYPE) {
       const complete = messageFromQuery(query)
+      // Else the spool does, when the body is there.
+      if (isHeldBack(request.raw)) validateMessage(complete(NOTHING))
       return takeBody(request.raw, options).then(complete)
     }
     if (type === JSON_TYPE) {

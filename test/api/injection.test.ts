@@ -429,6 +429,24 @@ describe('envelopes', () => {
     }
   })
 
+  it('are refused with angle brackets, with which nobody would get the mail', async () => {
+    const api = await startApi()
+    const json = (mailfrom: string, rcptto: string[]) => ({ mailfrom, rcptto, content: 'x' })
+    for (const payload of [json('<a@b.c>', ['b@c.d']), json('a@b.c', ['b@c.d', '<c@d.e>'])]) {
+      const one = { method: 'POST', url: '/v1/messages', payload } as const
+      const many = { ...one, url: '/v1/messages/batch', payload: [payload] }
+      for (const request of [one, many]) {
+        const response = await api.app.inject(request)
+        expect(response.statusCode).toBe(400)
+        expect(response.json()).toMatchObject({
+          code: 'INVALID_ENVELOPE',
+          detail: expect.stringMatching(/(mailfrom|rcptto\[1\]): .* brackets: (a@b\.c|c@d\.e)$/),
+        })
+      }
+    }
+    expect(await api.spool.stats()).toMatchObject({ messages: 0 })
+  })
+
   it('have SMTPUTF8 addresses, in query and JSON', async () => {
     const api = await startApi()
     const addresses = [
@@ -516,6 +534,11 @@ describe('on the wire', () => {
     const [id] = taken.answer.ids as string[]
     expect((await contentOf(api, id!)).equals(folded)).toBe(true)
     expect(await send('/v1/messages?to=b@c.d')).toMatchObject({ continued: false, status: 400 })
+    for (const wrong of ['', 'a%0db', '<b@c.d>']) {
+      const answer = await send(`/v1/messages?from=a@b.c&to=b@c.d&to=${wrong}`)
+      expect(answer).toMatchObject({ continued: false, status: 400 })
+      expect(answer.answer.detail).toMatch(/^rcptto\[1\]: /)
+    }
     api.notReady.push({ code: 'low_space', detail: 'no room', retryAfter: 1 })
     expect(await send(ENVELOPE)).toMatchObject({ continued: false, status: 503 })
     expect(await api.spool.stats()).toMatchObject({ messages: 1 })
