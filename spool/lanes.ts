@@ -21,8 +21,9 @@ import {
 import { ID_BYTES } from './message-id.js'
 import type { RowStore } from './rows.js'
 
-/** Changes that wait at most; then they go into the index. */
+/** Changes that wait at most, and characters of them, for names may be long; then they go into the index. */
 const MAX_WAITING = 65_536
+const MAX_WAITING_BYTES = 8 * 1024 * 1024
 /** A claim by lane reads what waits: with more of it, it is put into the index first. */
 const MAX_WAITING_READ = 4096
 
@@ -47,6 +48,7 @@ export class Lanes {
   #moving: Changes | null = null
   /** Changes in the log since `#moving`, those that took each other back included. */
   #logged = 0
+  #loggedBytes = 0
   #firstSeq = 1
   #nextSeq = 1
   #coming: { changes: [string, boolean][]; nextSeq: number } | null = null
@@ -88,10 +90,10 @@ export class Lanes {
     this.#coming = null
     if (coming === null) return
     this.#nextSeq = coming.nextSeq
-    for (const [row, made] of coming.changes) note(this.#waiting, row, made)
-    this.#logged += coming.changes.length
+    for (const [row, made] of coming.changes) this.#wait(row, made)
     // Not waited for: what fails stays in the log, and is tried again with the next changes.
-    if (this.#logged >= MAX_WAITING) this.index().catch(() => undefined)
+    if (this.#logged >= MAX_WAITING || this.#loggedBytes >= MAX_WAITING_BYTES)
+      this.index().catch(() => undefined)
   }
 
   /** Puts so much of what waits into the index that reading it is cheap. */
@@ -147,10 +149,12 @@ export class Lanes {
     if (this.#logged === 0) return
     const moving = this.#waiting
     const logged = this.#logged
+    const loggedBytes = this.#loggedBytes
     const upTo = this.#nextSeq
     this.#moving = moving
     this.#waiting = new Map()
     this.#logged = 0
+    this.#loggedBytes = 0
     try {
       await this.#committer().submit((tx) => {
         for (const { key, value, made } of sorted(moving)) {
@@ -165,6 +169,7 @@ export class Lanes {
       this.#waiting = moving
       for (const [row, made] of since) note(moving, row, made)
       this.#logged += logged
+      this.#loggedBytes += loggedBytes
       throw error
     } finally {
       this.#moving = null
@@ -261,11 +266,14 @@ export class Lanes {
       if (first) this.#firstSeq = seq
       first = false
       this.#nextSeq = seq + 1
-      for (const [row, made] of unpackLog(value)) {
-        note(this.#waiting, row, made)
-        this.#logged++
-      }
+      for (const [row, made] of unpackLog(value)) this.#wait(row, made)
     }
+  }
+
+  #wait(row: string, made: boolean): void {
+    note(this.#waiting, row, made)
+    this.#logged++
+    this.#loggedBytes += row.length
   }
 }
 

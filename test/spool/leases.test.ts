@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { ClaimOptions, Spool } from '../../spool/index.js'
+import { Store } from '../../spool/store.js'
 import {
   bytes,
   codeOf,
@@ -332,4 +333,23 @@ test('claims of every kind, beside stores, ends and restarts, agree with a simpl
     }),
     { numRuns: 40 },
   )
+})
+
+test('what waits for the index by domain is bounded in bytes, too, however long the names are', async () => {
+  const path = join(await temporaryDirectory(), 'spool')
+  const spool = await temporarySpool({ path, events: undefined })
+  for (let at = 0; at < 20_000; at += 1000) {
+    const rcptto = Array.from({ length: 1000 }, (_, i) => `u@${'x'.repeat(1000)}.d${at + i}`)
+    await spool.swapOut(message('x', { rcptto }))
+  }
+  await spool.close()
+  const store = await Store.open({ path, readOnly: true, mode: 0, mapSize: undefined })
+  let waiting = 0
+  for (const { value } of store.db('lanelog').getRange({})) waiting += value.length
+  await store.close()
+  // 20 MB were to be indexed: what waits at most, and what a commit or two add to it meanwhile.
+  expect(waiting).toBeLessThan(12 * 1024 * 1024)
+  const again = await temporarySpool({ path })
+  const { messages } = await again.claim({ domain: `${'x'.repeat(1000)}.d7` })
+  expect(messages).toHaveLength(1)
 })
