@@ -13,6 +13,7 @@ import { checkOutbox, checkState, storedCounters } from './check-outbox.js'
 import { type CheckReport, type Finding, Findings } from './check-report.js'
 import { type LongOptions, Pace } from './jobs.js'
 import type { Counters } from './layout.js'
+import { DEFAULT_MODE } from './options.js'
 import { damagedPages } from './salvage.js'
 import { Snapshot } from './snapshot.js'
 import { Store } from './store.js'
@@ -32,7 +33,7 @@ export async function checkSpool(path: string, options: CheckOptions = {}): Prom
   const store = await Store.open({
     path,
     readOnly: true,
-    mode: 0,
+    mode: DEFAULT_MODE,
     mapSize: undefined,
     anyFormat: true,
   })
