@@ -5,6 +5,7 @@
 import swagger from '@fastify/swagger'
 import type { FastifyPluginAsync, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
+import { ANSWER_HEADERS, type Headers } from '../answer-headers.js'
 import { EXAMPLES, problemExample } from '../examples.js'
 import { problems } from '../schemas.js'
 import { READ_BY_HANDLER } from '../validation.js'
@@ -31,7 +32,10 @@ interface Operation {
   operationId: string
   parameters?: { required?: boolean; schema?: Schema }[]
   requestBody?: { required?: boolean; content?: Record<string, Media> }
-  responses: Record<string, { description: string; content?: Record<string, Media> }>
+  responses: Record<
+    string,
+    { description: string; headers?: Headers; content?: Record<string, Media> }
+  >
 }
 
 const TAGS = {
@@ -79,7 +83,7 @@ const register: FastifyPluginAsync<DocumentOptions> = async (app, { version }) =
         title: 'Bobbin',
         version,
         description:
-          'A durable, journaled spool and log store for mail servers. Operation ids carry the names of the spool. Errors are application/problem+json (RFC 9457), each with a stable code.',
+          'A durable, journaled spool and log store for mail servers. Operation ids carry the names of the spool. Errors are application/problem+json (RFC 9457), each with a stable code. Every answer has X-Request-Id, by which the log knows it.',
       },
       tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
       components: { securitySchemes: SECURITY_SCHEMES },
@@ -129,8 +133,10 @@ function relax(schema: Schema): void {
   if (items !== undefined) relax(items)
 }
 
-function addAnswers({ responses }: Operation): void {
+function addAnswers({ operationId, responses }: Operation): void {
   for (const [status, response] of Object.entries(responses)) {
+    const headers = ANSWER_HEADERS[operationId]?.[Number(status)]
+    if (headers !== undefined) response.headers = { ...response.headers, ...headers }
     if (response.description === UNDESCRIBED) response.description = DESCRIPTIONS[status] ?? 'Done.'
   }
   responses.default = {

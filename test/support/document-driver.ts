@@ -141,8 +141,16 @@ async function headOf(url: string, headers: Record<string, string>) {
 interface Answer {
   readonly status: number
   readonly type: string
+  /** Names of those that matter. */
+  readonly headers: string[]
   readonly bytes: Buffer
 }
+
+/** Others are of HTTP itself, or on every answer. */
+const OF_THE_ANSWER = [
+  ...['etag', 'location', 'retry-after', 'content-range', 'idempotency-replayed'],
+  'www-authenticate',
+]
 
 async function send(
   api: TestApi,
@@ -167,7 +175,8 @@ async function send(
   })
   const { statusCode, headers: answers, rawPayload } = await Promise.race([answered, hang])
   const [type = ''] = String(answers['content-type'] ?? '').split(';')
-  return { status: statusCode, type, bytes: rawPayload }
+  const sent = OF_THE_ANSWER.filter((name) => answers[name] !== undefined)
+  return { status: statusCode, type, headers: sent, bytes: rawPayload }
 }
 
 /** It is one of those that the document names, as the document says. */
@@ -175,7 +184,9 @@ function expectDescribed(operation: Operation, answer: Answer, check: Check, wha
   const { status, type, bytes } = answer
   const described = operation.responses[status]
   expect(described, what).toBeDefined()
-  const { content } = described as NonNullable<typeof described>
+  const { content, headers = {} } = described as NonNullable<typeof described>
+  const named = Object.keys(headers).map((name) => name.toLowerCase())
+  expect(named, what).toEqual(expect.arrayContaining(answer.headers))
   if (content === undefined) {
     expect(bytes.length, what).toBe(0)
     return

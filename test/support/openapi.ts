@@ -23,7 +23,10 @@ export interface Operation {
   summary?: string
   parameters: Parameter[]
   content: Record<string, Media>
-  responses: Record<string, { description: string; content?: Record<string, Media> }>
+  responses: Record<
+    string,
+    { description: string; headers?: Record<string, object>; content?: Record<string, Media> }
+  >
 }
 
 export interface Document {
