@@ -26,6 +26,11 @@ const MAX_WAITING = 65_536
 const MAX_WAITING_BYTES = 8 * 1024 * 1024
 /** A claim by lane reads what waits: with more of it, it is put into the index first. */
 const MAX_WAITING_READ = 4096
+/** Bindings of a domain that are read together, and those that a claim looks at, at most. */
+const MAX_BINDINGS = 256
+const MAX_BINDINGS_LOOKED = 4096
+/** Domains with more bindings than are read together, whose turn is remembered. */
+const MAX_TURNS = 1000
 
 const FIRST_ID = Buffer.alloc(ID_BYTES)
 const EMPTY = Buffer.alloc(0)
@@ -53,6 +58,8 @@ export class Lanes {
   #nextSeq = 1
   #coming: { changes: [string, boolean][]; nextSeq: number } | null = null
   #move: Promise<void> | null = null
+  /** By domain, the last binding that was read. */
+  readonly #turns = new Map<string, string>()
 
   constructor(store: RowStore, committer: () => Committer) {
     this.#store = store
@@ -109,26 +116,56 @@ export class Lanes {
     return this.#move
   }
 
-  /** Keys of `queue` in due order, after `after` and up to `now`, as far as they are in the lane. */
+  /**
+   * Keys of `queue` in due order, after `after` and up to `now`, as far as they are in the lane. With a great many
+   * bindings of a domain those are read some at a time, in turns, each in its due order; a key may come twice.
+   */
   *due(filter: LaneFilter, now: number, after: Buffer | undefined): Generator<Buffer, void, void> {
     const end = queueKey(now + 1, FIRST_ID)
-    const sources = this.#sources(filter, after, end)
-    const heads = sources.map((source) => source.next().value as Buffer | undefined)
-    try {
-      for (;;) {
-        let first = -1
-        for (let i = 0; i < heads.length; i++) {
-          const head = heads[i]
-          if (head === undefined) continue
-          if (first < 0 || head.compare(heads[first] as Buffer) < 0) first = i
-        }
-        if (first < 0) return
-        yield heads[first] as Buffer
-        heads[first] = sources[first]?.next().value as Buffer | undefined
-      }
-    } finally {
-      for (const source of sources) source.return()
+    const { binding, domain } = filter
+    const notStored = (after: Buffer | undefined) => this.#notStored(filter, after, end)
+    if (domain === undefined) {
+      const name = binding as string
+      const stored = this.#stored(lanePrefix('binding', name), name, after, end)
+      yield* merged([stored, notStored(after)])
+      return
     }
+    const lanes = (bindings: readonly string[], after: Buffer | undefined) =>
+      bindings.map((name) =>
+        this.#stored(lanePrefix('domain', domain, name), name, after, end, domain),
+      )
+    const bindings =
+      binding === undefined ? this.#bindingsOf(domain, undefined, MAX_BINDINGS + 1) : [binding]
+    if (bindings.length <= MAX_BINDINGS) {
+      yield* merged([...lanes(bindings, after), notStored(after)])
+      return
+    }
+    yield* notStored(undefined)
+    for (const some of this.#inTurns(domain)) yield* merged(lanes(some, undefined))
+  }
+
+  /** Bindings of a domain, some at a time, from where it was left the last time. */
+  *#inTurns(domain: string): Generator<string[], void, void> {
+    const first = this.#turns.get(domain)
+    let from = first
+    for (let looked = 0; looked < MAX_BINDINGS_LOOKED; looked += MAX_BINDINGS) {
+      const some = this.#bindingsOf(domain, from, MAX_BINDINGS)
+      const last = some.at(-1)
+      if (last !== undefined) {
+        this.#took(domain, last)
+        yield some
+      }
+      if (looked > 0 && (first === undefined ? last === undefined : some.includes(first))) break
+      from = some.length < MAX_BINDINGS ? undefined : last
+      if (from === undefined && first === undefined) break
+    }
+  }
+
+  #took(domain: string, binding: string): void {
+    this.#turns.delete(domain)
+    this.#turns.set(domain, binding)
+    const [oldest] = this.#turns.keys()
+    if (this.#turns.size > MAX_TURNS) this.#turns.delete(oldest as string)
   }
 
   /** The rows that the index and its log stand for, as keys of `queue` with their values; for the check. */
@@ -174,21 +211,6 @@ export class Lanes {
     } finally {
       this.#moving = null
     }
-  }
-
-  #sources(
-    filter: LaneFilter,
-    after: Buffer | undefined,
-    end: Buffer,
-  ): Generator<Buffer, void, void>[] {
-    const { binding, domain } = filter
-    const stored =
-      domain === undefined
-        ? [this.#stored(lanePrefix('binding', binding as string), binding as string, after, end)]
-        : (binding === undefined ? this.#bindingsOf(domain) : [binding]).map((name) =>
-            this.#stored(lanePrefix('domain', domain, name), name, after, end, domain),
-          )
-    return [...stored, this.#notStored(filter, after, end)]
   }
 
   /** `domain` undefined: a lane by binding, whose rows name theirs. */
@@ -241,22 +263,21 @@ export class Lanes {
     for (const row of found) yield Buffer.from(row.slice(0, QUEUE_KEY_BYTES), 'latin1')
   }
 
-  /** A look-up a binding. */
-  #bindingsOf(domain: string): string[] {
+  /** The first of them after `after`, at most `limit`; a look-up each. */
+  #bindingsOf(domain: string, after: string | undefined, limit: number): string[] {
     const bindings: string[] = []
     const prefix = lanePrefix('domain', domain)
-    let start = prefix
+    const behind = (binding: string) => Buffer.concat([prefix, Buffer.from(`${binding}\u0001`)])
+    let start = after === undefined ? prefix : behind(after)
     const end = Buffer.concat([prefix, Buffer.from([0xff])])
-    for (;;) {
-      let next: Buffer | undefined
-      for (const key of this.#store.db('lanes').getKeys({ start, end, limit: 1 })) {
-        const { binding } = splitDomainLane(Buffer.from(key))
-        bindings.push(binding)
-        next = Buffer.concat([prefix, Buffer.from(`${binding}\u0001`)])
-      }
-      if (next === undefined) return bindings
-      start = next
+    while (bindings.length < limit) {
+      const [key] = this.#store.db('lanes').getKeys({ start, end, limit: 1 })
+      if (key === undefined) break
+      const { binding } = splitDomainLane(Buffer.from(key))
+      bindings.push(binding)
+      start = behind(binding)
     }
+    return bindings
   }
 
   #load(): void {
@@ -274,6 +295,26 @@ export class Lanes {
     note(this.#waiting, row, made)
     this.#logged++
     this.#loggedBytes += row.length
+  }
+}
+
+/** Of sources in order, all in order. */
+function* merged(sources: Generator<Buffer, void, void>[]): Generator<Buffer, void, void> {
+  const heads = sources.map((source) => source.next().value as Buffer | undefined)
+  try {
+    for (;;) {
+      let first = -1
+      for (let i = 0; i < heads.length; i++) {
+        const head = heads[i]
+        if (head === undefined) continue
+        if (first < 0 || head.compare(heads[first] as Buffer) < 0) first = i
+      }
+      if (first < 0) return
+      yield heads[first] as Buffer
+      heads[first] = sources[first]?.next().value as Buffer | undefined
+    }
+  } finally {
+    for (const source of sources) source.return()
   }
 }
 

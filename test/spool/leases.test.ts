@@ -353,3 +353,28 @@ test('what waits for the index by domain is bounded in bytes, too, however long 
   const { messages } = await again.claim({ domain: `${'x'.repeat(1000)}.d7` })
   expect(messages).toHaveLength(1)
 })
+
+test('a domain with very many bindings: every one has its turn, and claims stay small', async () => {
+  const spool = await temporarySpool({ events: undefined })
+  const COUNT = 700
+  for (let i = 0; i < COUNT; i++) void spool.swapOut(message('x', { binding: `b${i}` }))
+  await spool.indexQueue()
+  // What is given back is due again, and before all others: they must not be kept from their turn by it.
+  const seen = new Set<string>()
+  for (let round = 0; round < 6; round++) {
+    const { messages, lease } = await spool.claim({ domain: 'example.com', limit: 250 })
+    expect(messages).toHaveLength(250)
+    for (const { binding } of messages) seen.add(binding)
+    await spool.releaseClaim(lease as string)
+    await spool.indexQueue()
+  }
+  expect(seen.size).toBeGreaterThan(COUNT * 0.9)
+  const taken: string[] = []
+  while (taken.length < COUNT) {
+    const claim = await spool.claim({ domain: 'example.com', limit: 60 })
+    expect(claim.lease).not.toBeNull()
+    taken.push(...idsOf(claim))
+  }
+  expect(new Set(taken).size).toBe(COUNT)
+  expect((await spool.claim({ domain: 'example.com' })).lease).toBeNull()
+})
