@@ -11,6 +11,7 @@ import { checkExpiry, checkLanes, checkLeases } from './check-indexes.js'
 import { checkMessages, checkQueue, gatherUsers } from './check-messages.js'
 import { checkOutbox, checkState, storedCounters } from './check-outbox.js'
 import { type CheckReport, type Finding, Findings } from './check-report.js'
+import { SpoolError } from './errors.js'
 import { type LongOptions, Pace } from './jobs.js'
 import type { Counters } from './layout.js'
 import { DEFAULT_MODE } from './options.js'
@@ -39,6 +40,11 @@ export async function checkSpool(path: string, options: CheckOptions = {}): Prom
   })
   try {
     return await checkStore(store, options)
+  } catch (error) {
+    if (error instanceof SpoolError && error.code === 'SPOOL_ERR_CORRUPT') {
+      return damageReport([error.message])
+    }
+    throw error
   } finally {
     await store.close()
   }
@@ -46,11 +52,12 @@ export async function checkSpool(path: string, options: CheckOptions = {}): Prom
 
 /** No more is looked at: LMDB may end the process over such a page. */
 function pagesReport(damaged: readonly number[]): CheckReport {
+  return damageReport(damaged.map((number) => (number === 0 ? 'a meta page' : `page ${number}`)))
+}
+
+function damageReport(damaged: readonly string[]): CheckReport {
   const findings = new Findings()
-  for (const number of damaged) {
-    const what = number === 0 ? 'a meta page' : `page ${number}`
-    findings.add({ problem: 'page-damaged', what })
-  }
+  for (const what of damaged) findings.add({ problem: 'page-damaged', what })
   const { found, counts, problems } = findings
   return { messages: 0, bodies: 0, bytes: 0, staged: 0, found, counts, problems }
 }

@@ -8,6 +8,7 @@ import { invalid } from './errors.js'
 import { decodeMeta, type MessageRecord, queueKey, splitQueueKey } from './layout.js'
 import { MESSAGE_STATES, type MessageQuery } from './message.js'
 import { formatId, ID_BYTES } from './message-id.js'
+import { assertEnded, pageError } from './range-end.js'
 import type { RowStore } from './rows.js'
 import { isCount, time } from './validate.js'
 
@@ -43,14 +44,18 @@ interface Query {
   readonly limit: number
 }
 
-/** Throws SPOOL_ERR_INVALID. What cannot be read is left out, and told. */
+/** Throws SPOOL_ERR_INVALID, SPOOL_ERR_CORRUPT for a damaged page. A row that cannot be read is left out, and told. */
 export function list(store: RowStore, query: MessageQuery, onUnreadable: OnUnreadable): Listed {
   const checked = check(query)
   const kind = kindOf(query)
   const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor, kind)
-  return kind === 'q'
-    ? listQueue(store, checked, after, onUnreadable)
-    : listMessages(store, checked, after, onUnreadable)
+  try {
+    return kind === 'q'
+      ? listQueue(store, checked, after, onUnreadable)
+      : listMessages(store, checked, after, onUnreadable)
+  } catch (error) {
+    throw pageError(store, kind === 'q' ? 'queue' : 'messages', error)
+  }
 }
 
 /** The page of several stores, from the page of each. */
@@ -91,9 +96,10 @@ function listMessages(
 ): Listed {
   const found: Listed['found'] = []
   let steps = 0
-  let last: Buffer = FIRST_ID
+  let last: Buffer = after ?? FIRST_ID
+  const start = last
   for (const { key, value } of store.db('messages').getRange({
-    start: after ?? FIRST_ID,
+    start,
     exclusiveStart: after !== undefined,
   })) {
     if (found.length === limit || steps++ === MAX_STEPS) return { found, last }
@@ -102,6 +108,7 @@ function listMessages(
     if (record === undefined) continue
     if (state === undefined || record.state === state) found.push({ key: last, id: last, record })
   }
+  assertEnded(store, 'messages', steps === 0 && after === undefined ? null : last, { start })
   return { found, last: null }
 }
 
@@ -114,11 +121,13 @@ function listQueue(
   const { state, domain, binding, dueBefore, limit } = query
   const found: Listed['found'] = []
   let steps = 0
-  let last: Buffer = FIRST
+  let last: Buffer = after ?? FIRST
+  const start = last
+  const end = dueBefore === undefined ? AFTER_ALL : queueKey(dueBefore, FIRST_ID)
   for (const { key, value } of store.db('queue').getRange({
-    start: after ?? FIRST,
+    start,
     exclusiveStart: after !== undefined,
-    end: dueBefore === undefined ? AFTER_ALL : queueKey(dueBefore, FIRST_ID),
+    end,
   })) {
     if (found.length === limit || steps++ === MAX_STEPS) return { found, last }
     last = Buffer.from(key)
@@ -130,6 +139,7 @@ function listQueue(
     if (record === undefined) continue
     if (state === undefined || record.state === state) found.push({ key: last, id, record })
   }
+  assertEnded(store, 'queue', steps === 0 && after === undefined ? null : last, { start, end })
   return { found, last: null }
 }
 

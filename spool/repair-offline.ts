@@ -10,6 +10,7 @@ import { readLaneLog } from './check-indexes.js'
 import { bodyRefOf } from './check-messages.js'
 import { checkOutbox, checkState } from './check-outbox.js'
 import { type Finding, Findings, type ProblemName } from './check-report.js'
+import { SpoolError } from './errors.js'
 import { type LongOptions, Pace } from './jobs.js'
 import { CHUNK_KEY_BYTES, QUEUE_KEY_BYTES } from './layout.js'
 import { ID_BYTES } from './message-id.js'
@@ -43,8 +44,17 @@ export async function repairSpool(
   const owner = await own(path, mode)
   try {
     const isDamaged = options.salvage === true || (await damagedPages(path)).length > 0
-    const salvaged = isDamaged ? await salvage(path, mode, options) : null
-    const atRest = await mendAtRest(path, mode, options)
+    let salvaged = isDamaged ? await salvage(path, mode, options) : null
+    let atRest: AtRest
+    try {
+      atRest = await mendAtRest(path, mode, options)
+    } catch (error) {
+      // Damage that shows only when LMDB reads it.
+      const isOfPages = error instanceof SpoolError && error.code === 'SPOOL_ERR_CORRUPT'
+      if (!isOfPages || salvaged !== null) throw error
+      salvaged = await salvage(path, mode, options)
+      atRest = await mendAtRest(path, mode, options)
+    }
     const store = await Store.open({ path, readOnly: false, mode, mapSize: undefined })
     let spool: Spool
     try {

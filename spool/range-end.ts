@@ -1,0 +1,63 @@
+/**
+ * lmdb-js ends a range without a word over a page that it cannot read, as if there were nothing behind it. Who must not
+ * take a part for the whole asks here whether the end was the end. It costs one look at the last key.
+ */
+import type { Transaction } from 'lmdb'
+import { SpoolError } from './errors.js'
+import type { DatabaseName, RowRange } from './rows.js'
+
+interface Keys {
+  readonly path: string
+  count(name: DatabaseName): number
+  db(name: DatabaseName): {
+    getKeys(range: RowRange & { transaction?: Transaction }): Iterable<Buffer>
+  }
+}
+
+/**
+ * After a range of `name` has ended behind `last`, the last key it gave, or null when it gave none. `range` as it was asked for. Throws
+ * SPOOL_ERR_CORRUPT when there are keys behind it that cannot be reached.
+ */
+export function assertEnded(
+  store: Keys,
+  name: DatabaseName,
+  last: Buffer | null,
+  range: { start?: Buffer | undefined; end?: Buffer | undefined; transaction?: Transaction },
+): void {
+  const { start, end, ...more } = range
+  const db = store.db(name)
+  const from = last ?? start
+  let final: Buffer | null = null
+  const down = { ...more, ...(end === undefined ? {} : { start: end }), reverse: true, limit: 1 }
+  for (const key of db.getKeys(down)) final = Buffer.from(key)
+  if (final === null) {
+    if (last === null && (end !== undefined || store.count(name) === 0)) return
+    if (last !== null && end !== undefined && last.compare(end) >= 0) return
+  } else if (from !== undefined && final.compare(from) <= 0) return
+  else if (end !== undefined && final.compare(end) >= 0) return
+  // Without a snapshot it may have come just now.
+  const up = {
+    ...more,
+    ...(from === undefined ? {} : { start: from }),
+    exclusiveStart: last !== null,
+  }
+  for (const _ of db.getKeys({ ...up, ...(end === undefined ? {} : { end }), limit: 1 })) return
+  if (final === null && store.count(name) === 0) return
+  throw unreachable(store, name)
+}
+
+/** What lmdb-js throws (its codes are numbers) over a page that it does see, in our words. */
+export function pageError(store: { path: string }, name: DatabaseName, error: unknown): unknown {
+  const { code } = error as { code?: unknown }
+  const isOfPages = typeof code === 'number' && code < -30_700 && code > -30_800
+  return isOfPages ? unreachable(store, name, error) : error
+}
+
+function unreachable({ path }: { path: string }, name: DatabaseName, cause?: unknown): SpoolError {
+  const what = `what is behind a damaged page of ${name} cannot be read`
+  return new SpoolError('SPOOL_ERR_CORRUPT', what, {
+    file: path,
+    cause,
+    advice: 'stop the service, and run bobbin spool repair',
+  })
+}
