@@ -4,7 +4,7 @@
  */
 import type { Findings } from './check-report.js'
 import type { Pace } from './jobs.js'
-import { addLaneLog } from './lanes.js'
+import { addLaneLog } from './lane-changes.js'
 import {
   CLAIM_ENDS,
   type ClaimRow,
