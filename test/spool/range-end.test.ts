@@ -5,6 +5,7 @@ import { beforeEach, expect, it } from 'vitest'
 import { checkStore } from '../../spool/check.js'
 import { checkSpool, openSpool, repairSpool } from '../../spool/index.js'
 import { PageFile } from '../../spool/pages.js'
+import { Snapshot } from '../../spool/snapshot.js'
 import { Store } from '../../spool/store.js'
 import { temporaryDirectory } from '../support/service.js'
 
@@ -106,4 +107,21 @@ it('a check makes no lock file that its owner may not open', async () => {
   await cp(sound, path, { recursive: true, filter: (name) => !name.endsWith('lock.mdb') })
   await checkSpool(path)
   expect((await stat(join(path, 'lock.mdb'))).mode & 0o600).toBe(0o600)
+})
+
+it('rows that came, or went, after a snapshot was taken are no damage to it', async () => {
+  const store = await Store.open({ path: sound, readOnly: false, mode: 0o640, mapSize: undefined })
+  const row = Buffer.from([1, 2, 3])
+  try {
+    const empty = new Snapshot(store)
+    await store.write(() => void store.db('outbox').put(row, row))
+    expect([...empty.range('outbox'), ...empty.keys('outbox')]).toEqual([])
+    empty.done()
+    const filled = new Snapshot(store)
+    await store.write(() => void store.db('outbox').remove(row))
+    expect([...filled.keys('outbox')]).toEqual([row])
+    filled.done()
+  } finally {
+    await store.close()
+  }
 })
