@@ -32,5 +32,6 @@ export const ANSWER_HEADERS: Readonly<Record<string, Readonly<Record<number, Hea
   spool_check: { 202: JOB },
   spool_repair: { 202: JOB },
   spool_backup: { 202: JOB },
+  spool_compact: { 202: JOB },
   spool_import: { 202: JOB },
 }

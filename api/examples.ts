@@ -268,6 +268,7 @@ export const EXAMPLES: Readonly<Record<string, Examples>> = {
   job_cancel: { answers: { 200: json({ ...DONE, state: 'cancelled', result: null }) } },
   spool_check: { answers: started('spool_check') },
   spool_repair: { answers: started('spool_repair') },
+  spool_compact: { answers: started('spool_compact') },
   spool_backup: { request: json({ name: '2026-03-01' }), answers: started('spool_backup') },
   spool_import: { request: json({ path: 'old-queue' }), answers: started('spool_import') },
   quarantine_list: { answers: { 200: json({ entries: [QUARANTINED], cursor: null }) } },

@@ -6,8 +6,7 @@
 import { chmod, cp, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { SpoolError } from './errors.js'
-import { own } from './owner.js'
-import { directoryMode, Store } from './store.js'
+import { directoryMode, type Store } from './store.js'
 
 export interface BackupReport {
   /** The directory that was made. */
@@ -85,40 +84,5 @@ export async function syncFile(path: string): Promise<number> {
     return (await handle.stat()).size
   } finally {
     await handle.close()
-  }
-}
-
-/**
- * Makes the file of a spool at rest as small as it can be: a copy without free pages takes its place,
- * whole or not at all. Throws SPOOL_ERR_OWNED with the pid of a service that has it, SPOOL_ERR_OPEN.
- */
-export async function compactSpool(
-  path: string,
-  mode = 0o640,
-): Promise<{ before: number; after: number }> {
-  await Store.mustExist(path)
-  const owner = await own(path, mode)
-  const making = join(path, '.compact.partial')
-  const file = join(path, 'data.mdb')
-  try {
-    await rm(making, { recursive: true, force: true })
-    await mkdir(making)
-    const store = await Store.open({ path, readOnly: false, mode, mapSize: undefined })
-    try {
-      await store.copyTo(making)
-    } finally {
-      await store.close()
-    }
-    const { size: before } = await stat(file)
-    await chmod(join(making, 'data.mdb'), mode)
-    const after = await syncFile(join(making, 'data.mdb'))
-    await rename(join(making, 'data.mdb'), file)
-    // Whoever still reads the old file keeps the old lock with it; the next open makes a new one.
-    await rm(join(path, 'lock.mdb'), { force: true })
-    await syncFile(path)
-    return { before, after }
-  } finally {
-    await rm(making, { recursive: true, force: true })
-    await owner.release()
   }
 }

@@ -173,6 +173,7 @@ export class Committer {
   #scheduled = false
   #refusal: SpoolError | null = null
   #idle: (() => void)[] = []
+  #alone: (() => Promise<unknown>)[] = []
 
   constructor(
     store: RowStore,
@@ -236,6 +237,27 @@ export class Committer {
   /** Refuses all that comes; what is queued still goes through. */
   refuse(error: SpoolError): void {
     this.#refusal ??= error
+  }
+
+  /** Runs the task while nothing is written: what is submitted meanwhile waits for its end. */
+  alone<T>(task: () => Promise<T>): Promise<T> {
+    if (this.#refusal !== null) return Promise.reject(this.#refusal)
+    return new Promise<T>((resolve, reject) => {
+      this.#alone.push(() => task().then(resolve, reject))
+      if (!this.#underWay) this.#next()
+    })
+  }
+
+  #runAlone(task: () => Promise<unknown>): void {
+    this.#underWay = true
+    this.#weight = 0
+    this.#since = performance.now()
+    void task().finally(() => {
+      this.#underWay = false
+      // Not the next such task: what has waited for this one comes first.
+      if (this.#queue.length > 0) this.#start()
+      else this.#next()
+    })
   }
 
   /** Resolves when nothing is queued or under way. */
@@ -359,7 +381,9 @@ export class Committer {
   }
 
   #next(): void {
-    if (this.#wantsRemap) this.#schedule()
+    const task = this.#alone.shift()
+    if (task !== undefined) this.#runAlone(task)
+    else if (this.#wantsRemap) this.#schedule()
     else if (this.#queue.length > 0) this.#start()
     else this.#signalIdle()
   }

@@ -8,7 +8,7 @@ export type {
   SpoolObserver,
   Waiting,
 } from './activity.js'
-export { type BackupReport, compactSpool } from './backup.js'
+export type { BackupReport } from './backup.js'
 export {
   type CheckOptions,
   type CheckReport,
@@ -16,6 +16,7 @@ export {
   PROBLEMS,
   type Problem,
 } from './check.js'
+export { type CompactReport, compactSpool } from './compact.js'
 export { ContextDictionary, type DictionaryName, type SetOptions } from './context.js'
 export type { DeliveryOptions } from './delivery.js'
 export {

@@ -2,8 +2,9 @@
 import { createHash } from 'node:crypto'
 import { type BackupReport, backupStore } from './backup.js'
 import { type CheckOptions, type CheckReport, checkStore } from './check.js'
+import { type CompactReport, compactStore } from './compact.js'
 import { invalid, SpoolError } from './errors.js'
-import { throwIfAborted } from './jobs.js'
+import { type LongOptions, throwIfAborted } from './jobs.js'
 import { Mender, type MendParts } from './mend.js'
 import type { NewMessage } from './message.js'
 import { parseId } from './message-id.js'
@@ -63,6 +64,14 @@ export class Upkeep {
   /** Copies the spool as of now, quarantine included, into a new directory. Throws SPOOL_ERR_INVALID. */
   backup(directory: string): Promise<BackupReport> {
     return backupStore(this.#parts.store, directory, this.quarantine.directory)
+  }
+
+  /**
+   * Makes the file as small as it can be; what is to be written waits meanwhile, reads go on.
+   * Throws SPOOL_ERR_BUSY when contents are being read at its end, SPOOL_ERR_FULL without room for the copy.
+   */
+  compact(options: LongOptions = {}): Promise<CompactReport> {
+    return compactStore(this.#parts.store, this.#parts.committer, options)
   }
 
   /** Moves a message into quarantine. Throws SPOOL_ERR_NOT_FOUND. */

@@ -1,4 +1,4 @@
-/** Check and repair of the spool, as jobs. */
+/** Check, repair, compaction and backup of the spool, as jobs. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { confinedPath } from '../confined-path.js'
@@ -62,6 +62,26 @@ export const upkeepRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       accepted(
         reply,
         jobs.start('spool_repair', (options) => upkeep.repair({ ...options, ...request.query })),
+      ),
+  )
+
+  app.post(
+    '/spool/compact',
+    {
+      config: { scope: 'admin' },
+      schema: {
+        operationId: 'spool_compact',
+        summary: 'Compact the spool',
+        description:
+          'Makes the file of the spool as small as it can be, which takes room for a copy of what is in use. Reads go on; what would be written waits, and new messages are refused once commits are late. The result of the job is the size before and after. It fails with SPOOL_ERR_BUSY when contents are being read at its end.',
+        tags: ['spool'],
+        response: { 202: JobRef, ...problems(409) },
+      },
+    },
+    async (_request, reply) =>
+      accepted(
+        reply,
+        jobs.start('spool_compact', (options) => upkeep.compact(options)),
       ),
   )
 

@@ -1,11 +1,16 @@
 // A backup made under load is a sound spool with all that was acknowledged before it; compaction gives the
 // room of what was removed back; the watch sheds and takes again at its marks.
+import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
-import { checkSpool, compactSpool, openSpool, SpaceWatch } from '../../spool/index.js'
+import { checkSpool, compactSpool, openSpool, SpaceWatch, type Spool } from '../../spool/index.js'
+import { Store } from '../../spool/store.js'
 import { bodyOf, bytes, message, temporaryDirectory, temporarySpool } from './support.js'
+
+const run = promisify(execFile)
 
 test('a backup under load opens, checks clean, and has what was acknowledged before', async () => {
   const directory = await temporaryDirectory()
@@ -105,4 +110,82 @@ test('sheds below the low mark, and takes again only at the high one', async () 
   }
   expect(sheds).toEqual([false, false, true, true, true, false, false, true])
   expect(watch.reason).toContain('99 bytes are free')
+})
+
+test('a compacted spool or a backup takes a great removal as its first write', async () => {
+  const directory = await temporaryDirectory()
+  const path = join(directory, 'spool')
+  const spool = await temporarySpool({ path })
+  for (let i = 0; i < 3; i++) await spool.swapOut(message(bytes(1_500_000, i)))
+  const { directory: backup } = await spool.upkeep.backup(join(directory, 'backup'))
+  await spool.close()
+  await compactSpool(path)
+  for (const copy of [path, backup]) {
+    // In a process of its own: what this is about ended it.
+    const script = join(import.meta.dirname, 'child-first-removal.mjs')
+    const { stdout } = await run(process.execPath, [script, copy])
+    expect(stdout).toBe('removed\n')
+  }
+})
+
+test('a spool in use is compacted, and what is written meanwhile waits and is in it', async () => {
+  const path = join(await temporaryDirectory(), 'spool')
+  const spool = await temporarySpool({ path })
+  const kept = randomBytes(300_000)
+  const { ids } = await spool.swapOut(message(kept))
+  const gone = await spool.swapOut(message(bytes(8_000_000)))
+  await spool.swapRemove(gone.ids[0] as string)
+  const acknowledged = new Map<string, Buffer>()
+  let writing = true
+  const write = async (seed: number) => {
+    while (writing) {
+      const body = bytes(1 + (seed % 7) * 9_000, seed)
+      const { ids } = await spool.swapOut(message(body))
+      acknowledged.set(ids[0] as string, body)
+      seed += 8
+    }
+  }
+  const writers = Array.from({ length: 8 }, (_, i) => write(i))
+  const reports = []
+  for (let i = 0; i < 4; i++) reports.push(await spool.upkeep.compact())
+  writing = false
+  await Promise.all(writers)
+  // What is removed goes a moment later.
+  expect(reports.some(({ before, after }) => after < before / 2)).toBe(true)
+  expect((await stat(join(path, 'data.mdb'))).mode & 0o777).toBe(0o640)
+  expect((await stat(join(path, 'lock.mdb'))).mode & 0o777).toBe(0o640)
+  expect(await readdir(path)).not.toContain('.compact.partial')
+  const look = async (spool: Spool) => {
+    expect((await bodyOf(spool, ids[0] as string)).equals(kept)).toBe(true)
+    for (const [id, body] of acknowledged) expect((await bodyOf(spool, id)).equals(body)).toBe(true)
+    expect(await spool.upkeep.check({ deep: true })).toMatchObject({ found: 0 })
+  }
+  expect(acknowledged.size).toBeGreaterThan(4)
+  await look(spool)
+  await spool.close()
+  await look(await temporarySpool({ path }))
+})
+
+test('a compaction disturbs nobody who reads, and waits for who looks at one moment', async () => {
+  const path = join(await temporaryDirectory(), 'spool')
+  const spool = await temporarySpool({ path })
+  const body = bytes(3_000_000)
+  const { ids } = await spool.swapOut(message(body))
+  const pieces: Uint8Array[] = []
+  for await (const piece of (await spool.swapIn(ids[0] as string)).stream) {
+    pieces.push(piece)
+    if (pieces.length === 1) await spool.upkeep.compact()
+  }
+  expect(Buffer.concat(pieces).equals(body)).toBe(true)
+  const [check] = await Promise.all([spool.upkeep.check({ deep: true }), spool.upkeep.compact()])
+  expect(check).toMatchObject({ found: 0, messages: 1 })
+  await spool.close()
+
+  const store = await Store.open({ path, readOnly: true, mode: 0o640, mapSize: undefined })
+  const read = store.beginRead()
+  expect(await store.unread(1)).toBe(false)
+  const unread = store.unread(10_000)
+  store.endRead(read)
+  expect(await unread).toBe(true)
+  await store.close()
 })

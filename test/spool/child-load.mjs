@@ -1,6 +1,6 @@
 // Loads the spool in argv[2] until it is killed: 32 writers with bodies of 0 to 120 KB and now and then
 // a large one, some removals and meta writes, and a relay that appends the outbox to argv[3] by the
-// exactly-once protocol. Says on standard output, a JSON line each, what it was told is durable.
+// exactly-once protocol; with COMPACTS it is compacted all the while. Says on standard output, a JSON line each, what it was told is durable.
 import { createHash, randomBytes } from 'node:crypto'
 import {
   closeSync,
@@ -58,6 +58,16 @@ async function writer(spool, n) {
       await spool.swapRemove(id)
       say({ removed: id })
     }
+  }
+}
+
+/** Again and again; what is there is not to be seen to change. */
+async function compactor(spool) {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * 50))
+    await spool.upkeep.compact().catch((error) => {
+      if (error.code !== 'SPOOL_ERR_FULL') throw error
+    })
   }
 }
 
@@ -148,3 +158,4 @@ if (process.env.RELAY_ONLY) {
 }
 relay(spool).catch(stop)
 for (let n = 0; n < WRITERS; n++) writer(spool, n).catch(stop)
+if (process.env.COMPACTS) compactor(spool).catch(stop)

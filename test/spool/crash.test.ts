@@ -1,4 +1,4 @@
-// kill -9 at random moments under load: what was acknowledged is there, and nothing half.
+// kill -9 at random moments under load, every other time while the spool is compacted: what was acknowledged is there, and nothing half.
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { compare, Ledger, startLoad } from './load.js'
@@ -15,8 +15,9 @@ test(`${KILLS} kills under load lose nothing acknowledged, double no record, lea
   const ledger = new Ledger()
   for (let kill = 0; kill < KILLS; kill++) {
     const before = ledger.stored.size
-    const load = startLoad(ledger, path, journal)
-    await load.acknowledged(1 + Math.floor(Math.random() * 1500))
+    const compacts = kill % 2 === 1
+    const load = startLoad(ledger, path, journal, { compacts })
+    await load.acknowledged(1 + Math.floor(Math.random() * (compacts ? 300 : 1500)))
     load.child.kill('SIGKILL')
     await load.ended
     expect(ledger.stored.size).toBeGreaterThan(before)

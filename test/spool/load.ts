@@ -51,9 +51,15 @@ export interface Load {
   readonly ended: Promise<void>
 }
 
-export function startLoad(ledger: Ledger, path: string, journal: string): Load {
+export function startLoad(
+  ledger: Ledger,
+  path: string,
+  journal: string,
+  { compacts = false } = {},
+): Load {
   const child = spawn(process.execPath, [SCRIPT, path, journal], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...(compacts ? { COMPACTS: '1' } : {}) },
   })
   let count = 0
   let wake: () => void = () => undefined

@@ -35,8 +35,10 @@ async function cutRepeatedly(type: FileSystem, directory: string): Promise<numbe
     const ledger = new Ledger()
     for (let cut = 0; cut < CUTS; cut++) {
       const before = ledger.stored.size
-      const load = startLoad(ledger, path, journal)
-      await load.acknowledged(1 + Math.floor(Math.random() * 3000))
+      // Each compaction writes the whole file.
+      const compacts = cut % 3 === 2
+      const load = startLoad(ledger, path, journal, { compacts })
+      await load.acknowledged(1 + Math.floor(Math.random() * (compacts ? 300 : 3000)))
       await disk.cutPower({ flushLog: cut % 2 === 1 })
       load.child.kill('SIGKILL')
       await load.ended

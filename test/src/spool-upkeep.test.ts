@@ -125,6 +125,8 @@ it('backs up beside a service, below the configured root alone over REST; compac
     expect(await checkSpool(join(root, name))).toMatchObject({ messages: 2, found: 0 })
   }
   expect((await bobbin(['spool', 'compact', '--data', data])).code).toBe(1)
+  const compacted = await bobbin(['spool', 'compact', '--json', ...url])
+  expect(JSON.parse(compacted.stdout.toString())).toMatchObject({ after: expect.any(Number) })
   expect((await bobbin(['spool', 'remove', ids[0] as string, '--data', data])).code).toBe(1)
   expect((await bobbin(['spool', 'remove', ids[0] as string, ...url])).code).toBe(0)
   await service.kill('SIGTERM')

@@ -2,6 +2,7 @@
 import type { Command } from 'commander'
 import {
   type BackupReport,
+  type CompactReport,
   compactSpool,
   openSpool,
   type RestoreReport,
@@ -36,13 +37,15 @@ export function addBackup(spool: Command): void {
       if (report.check.found > 0) process.exitCode = EXIT.failed
     })
 
-  addAtRest(
+  add(
     spool,
     'compact',
-    'make the file of the spool as small as it can be; at rest only',
+    'make the file of the spool as small as it can be, which takes room for a copy; in a running service writes wait meanwhile',
   ).action(async (options: Options) => {
-    const report = await compactSpool(spoolPath(options.data))
-    await print(options.json ? `${JSON.stringify(report)}\n` : table(report))
+    const report = await (options.url === undefined
+      ? compactSpool(spoolPath(options.data))
+      : connect(options.url).jobs.run('/v1/spool/compact'))
+    await print(options.json ? `${JSON.stringify(report)}\n` : table(report as CompactReport))
   })
 }
 
