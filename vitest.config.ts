@@ -19,8 +19,13 @@ export default defineConfig({
       {
         test: {
           name: 'slow',
-          include: ['test/**/*.slow.ts', 'test/**/{kill,*-kill,*crash}.test.ts'],
-          env: { TEST_KILLS: '50' },
+          include: [
+            'test/**/*.slow.ts',
+            'test/**/{kill,*-kill,*crash}.test.ts',
+            'test/src/jlog-hostile.test.ts',
+            'test/spool/{leases,salvage}.test.ts',
+          ],
+          env: { TEST_KILLS: '50', TEST_EFFORT: '5' },
           testTimeout: 1_200_000,
           hookTimeout: 120_000,
           fileParallelism: false,

@@ -28,7 +28,11 @@ export async function confinedPath(
     throw new HttpError(400, 'INVALID_PATH', `not a path of 1 to ${MAX_PATH_BYTES} bytes`)
   }
   const within = await realpath(root).catch(() => {
-    throw new HttpError(422, 'NO_ROOT', `${setting}: the directory cannot be found`)
+    throw new HttpError(
+      422,
+      'NO_ROOT',
+      `${setting}: there is no such directory; make it, as the user that the service runs as`,
+    )
   })
   const asked = resolve(root, path)
   // Said before anything is looked up: an answer must not tell what there is elsewhere.

@@ -14,7 +14,7 @@ beforeEach(async () => {
 })
 afterEach(() => rm(scratch, { recursive: true, force: true }))
 
-const FEW = { records: 8000, kills: 10, rate: 1, unitLimit: 16 * 1024 }
+const FEW = { records: 5000, kills: 5, rate: 1, unitLimit: 16 * 1024 }
 
 test('plain, safety 1, segments removed as they are read', async () => {
   const report = await run(scratch, {

@@ -331,7 +331,7 @@ test('claims of every kind, beside stores, ends and restarts, agree with a simpl
       }
       await expectSound(spool, path)
     }),
-    { numRuns: 40 },
+    { numRuns: 10 * Number(process.env.TEST_EFFORT ?? 1) },
   )
 })
 

@@ -74,6 +74,10 @@ async function overwrite(path: string, pages: readonly number[]): Promise<void> 
   await file.close()
 }
 
+/** The slow tests take more. */
+const EFFORT = Number(process.env.TEST_EFFORT ?? 1)
+const ROUNDS = 12 * EFFORT
+
 describe('salvage', () => {
   test('of a sound file gives every row back, and none that was removed', async () => {
     const path = join(await temporaryDirectory(), 'spool')
@@ -97,7 +101,7 @@ describe('salvage', () => {
     const before = await rowsOf(sound)
     const pages = Math.floor((await stat(join(sound, 'data.mdb'))).size / PAGE)
     const worst: [number, number][] = []
-    for (let i = 0; i < 40; i++) {
+    for (let i = 0; i < ROUNDS; i++) {
       const page = i < 3 ? i : 2 + Math.floor(Math.random() * (pages - 2))
       const path = join(directory, `damaged-${i}`)
       await cp(sound, path, { recursive: true })
@@ -124,7 +128,7 @@ describe('salvage', () => {
       // One page holds at most so many rows of ours; a branch or a meta page holds none.
       expect(missing, `page ${page}`).toBeLessThan(120)
     }
-    expect(worst.length).toBeLessThan(40)
+    expect(worst.length).toBeLessThan(ROUNDS)
   })
 
   test('then repair: what is left can be read, and what cannot is in quarantine', {
@@ -134,7 +138,7 @@ describe('salvage', () => {
     const sound = join(directory, 'sound')
     const contents = await usedSpool(sound)
     const pages = Math.floor((await stat(join(sound, 'data.mdb'))).size / PAGE)
-    for (let i = 0; i < 8; i++) {
+    for (let i = 0; i < (EFFORT > 1 ? 8 : 4); i++) {
       const path = join(directory, `damaged-${i}`)
       await cp(sound, path, { recursive: true })
       if (i === 0) await truncate(join(path, 'data.mdb'), Math.floor(pages / 2) * PAGE)

@@ -49,7 +49,7 @@ export function addUpkeep(spool: Command): void {
             }),
       )
       await print(options.json ? `${JSON.stringify(report)}\n` : repairText(report))
-      if (report.after.found > 0) process.exitCode = EXIT.failed
+      if (report.after.found > 0 || hasLost(report)) process.exitCode = EXIT.failed
     })
 }
 
@@ -57,6 +57,11 @@ function checkText({ problems, found, counts, ...sums }: CheckReport): string {
   const lines = problems.map(({ problem, what }) => `${problem}: ${what}\n`).join('')
   const more = found > problems.length ? `and ${found - problems.length} more\n` : ''
   return `${lines}${more}${table({ ...sums, problems: found })}${table(counts, 'problem.')}`
+}
+
+/** Rows that a salvage could not bring back. */
+function hasLost({ salvage }: Partial<OfflineRepairReport>): boolean {
+  return Object.values(salvage?.lost ?? {}).some((rows) => rows > 0)
 }
 
 function repairText(report: RepairReport & Partial<OfflineRepairReport>): string {

@@ -301,6 +301,7 @@ describe('upkeep', () => {
     expect(job).toMatchObject({ kind: 'spool_check', state: 'done' })
     expect(await client.jobs.poll(job!.id)).toEqual(job)
     expect(await client.jobs.cancel(job!.id)).toEqual(job)
+    expect(await client.jobs.run('/v1/spool/compact')).toHaveProperty('after')
     const backup = client.jobs.run('/v1/spool/backup', { json: { name: 'now' } })
     expect(await refusal(backup)).toMatchObject({ status: 422, code: 'NO_BACKUP_ROOT' })
     const root = client.jobs.run('/v1/spool/import', { json: { path: 'old' } })
