@@ -9,6 +9,7 @@ import type { DatabaseName, RowRange } from './rows.js'
 interface Keys {
   readonly path: string
   db(name: DatabaseName): {
+    get(key: Buffer, options?: { transaction?: Transaction }): Buffer | undefined
     getKeys(range: RowRange & { transaction?: Transaction }): Iterable<Buffer>
   }
 }
@@ -41,8 +42,9 @@ function hasEnded(
   const down = { ...more, ...(end === undefined ? {} : { start: end }), reverse: true, limit: 1 }
   for (const key of db.getKeys(down)) final = Buffer.from(key)
   if (final === null) {
-    // What LMDB counts need not be of the same commit: nothing at either end is nothing.
-    if (last === null) return true
+    // What LMDB counts need not be of the same commit: nothing at either end is nothing. Of where a former page of a list
+    // ended all may be gone by now.
+    if (last === null || db.get(last, more) === undefined) return true
     if (end !== undefined && last.compare(end) >= 0) return true
   } else if (from !== undefined && final.compare(from) <= 0) return true
   else if (end !== undefined && final.compare(end) >= 0) return true

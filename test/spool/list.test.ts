@@ -122,3 +122,18 @@ describe('a list', () => {
     }
   })
 })
+
+test.each([{}, { domain: 'b.example' }, { dueBefore: 10_000 }])(
+  'the page after one whose messages have all gone meanwhile is empty: %j',
+  async (query) => {
+    const spool = await temporarySpool()
+    const rcptto = ['1@b.example', '2@b.example', '3@b.example']
+    const { ids } = await spool.swapOut(message('x', { rcptto, nextAttempt: 1000 }))
+    const { cursor } = await spool.list({ ...query, limit: 2 })
+    for (const id of ids) await spool.swapRemove(id)
+    expect(await spool.list({ ...query, limit: 2, cursor: cursor as string })).toEqual({
+      messages: [],
+      cursor: null,
+    })
+  },
+)
