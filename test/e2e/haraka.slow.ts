@@ -25,8 +25,9 @@ it('says 250 when it is stored, 450 when it is not now, 550 when it never will b
   timeout: 180_000,
 }, async (test) => {
   if (!existsSync(HARAKA_PROGRAM)) {
-    console.log('skipped: Haraka is not installed (npm ci --prefix examples/haraka)')
-    return test.skip()
+    const why = 'Haraka is not installed (npm ci --prefix examples/haraka)'
+    console.log(`skipped: ${why}`)
+    return test.skip(why)
   }
   const directory = await temporaryDirectory()
   const data = join(directory, 'data')

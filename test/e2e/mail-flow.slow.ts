@@ -157,8 +157,9 @@ it('takes every mail through, whichever part is killed', {
   timeout: 600_000,
 }, async (test) => {
   if (!existsSync(HARAKA_PROGRAM)) {
-    console.log('skipped: Haraka is not installed (npm ci --prefix examples/haraka)')
-    return test.skip()
+    const why = 'Haraka is not installed (npm ci --prefix examples/haraka)'
+    console.log(`skipped: ${why}`)
+    return test.skip(why)
   }
   console.log(`E2E_SEED=${SEED} E2E_KILLS=${KILLS}`)
   const pick = random(SEED)

@@ -8,7 +8,14 @@ import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 import { checkSpool, compactSpool, openSpool, SpaceWatch, type Spool } from '../../spool/index.js'
 import { Store } from '../../spool/store.js'
-import { bodyOf, bytes, message, temporaryDirectory, temporarySpool } from './support.js'
+import {
+  bodyOf,
+  bytes,
+  message,
+  startWriters,
+  temporaryDirectory,
+  temporarySpool,
+} from './support.js'
 
 const run = promisify(execFile)
 
@@ -16,17 +23,7 @@ test('a backup under load opens, checks clean, and has what was acknowledged bef
   const directory = await temporaryDirectory()
   const path = join(directory, 'spool')
   const spool = await temporarySpool({ path })
-  const acknowledged = new Map<string, Buffer>()
-  let writing = true
-  const write = async (seed: number) => {
-    while (writing) {
-      const body = bytes(1 + (seed % 7) * 9_000, seed)
-      const { ids } = await spool.swapOut(message(body))
-      acknowledged.set(ids[0] as string, body)
-      seed += 8
-    }
-  }
-  const writers = Array.from({ length: 8 }, (_, i) => write(i))
+  const { acknowledged, stop } = startWriters(spool)
   const backups = join(directory, 'backups')
   await mkdir(backups)
   const before: Map<string, Buffer>[] = []
@@ -43,8 +40,7 @@ test('a backup under load opens, checks clean, and has what was acknowledged bef
       expect((await stat(made)).mode & 0o777).toBe(0o750)
     }
   } finally {
-    writing = false
-    await Promise.all(writers)
+    await stop()
   }
   expect(await readdir(backups)).toEqual(['0', '1', '2'])
   for (const [i, messages] of before.entries()) {
@@ -135,21 +131,10 @@ test('a spool in use is compacted, and what is written meanwhile waits and is in
   const { ids } = await spool.swapOut(message(kept))
   const gone = await spool.swapOut(message(bytes(8_000_000)))
   await spool.swapRemove(gone.ids[0] as string)
-  const acknowledged = new Map<string, Buffer>()
-  let writing = true
-  const write = async (seed: number) => {
-    while (writing) {
-      const body = bytes(1 + (seed % 7) * 9_000, seed)
-      const { ids } = await spool.swapOut(message(body))
-      acknowledged.set(ids[0] as string, body)
-      seed += 8
-    }
-  }
-  const writers = Array.from({ length: 8 }, (_, i) => write(i))
+  const { acknowledged, stop } = startWriters(spool)
   const reports = []
   for (let i = 0; i < 4; i++) reports.push(await spool.upkeep.compact())
-  writing = false
-  await Promise.all(writers)
+  await stop()
   // What is removed goes a moment later.
   expect(reports.some(({ before, after }) => after < before / 2)).toBe(true)
   expect((await stat(join(path, 'data.mdb'))).mode & 0o777).toBe(0o640)

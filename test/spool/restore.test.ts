@@ -5,27 +5,23 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { checkSpool, openSpool, restoreSpool } from '../../spool/index.js'
 import { Store } from '../../spool/store.js'
-import { bodyOf, bytes, message, temporaryDirectory, temporarySpool } from './support.js'
+import {
+  bodyOf,
+  bytes,
+  message,
+  startWriters,
+  temporaryDirectory,
+  temporarySpool,
+} from './support.js'
 
 test('a backup made under load is restored whole', async () => {
   const directory = await temporaryDirectory()
   const spool = await temporarySpool({ path: join(directory, 'spool') })
-  const acknowledged = new Map<string, Buffer>()
-  let writing = true
-  const write = async (seed: number) => {
-    while (writing) {
-      const body = bytes(1 + (seed % 7) * 9_000, seed)
-      const { ids } = await spool.swapOut(message(body))
-      acknowledged.set(ids[0] as string, body)
-      seed += 8
-    }
-  }
-  const writers = Array.from({ length: 8 }, (_, i) => write(i))
+  const { acknowledged, stop } = startWriters(spool)
   while (acknowledged.size < 200) await spool.swapOut(message('one more'))
   const before = new Map(acknowledged)
   const { directory: backup } = await spool.upkeep.backup(join(directory, 'backup'))
-  writing = false
-  await Promise.all(writers)
+  await stop()
 
   const path = join(directory, 'new', 'data', 'spool')
   const phases: string[] = []

@@ -105,3 +105,25 @@ export function text(size: number, seed = 1): Buffer {
   }
   return Buffer.from(lines.join('')).subarray(0, size)
 }
+
+/** Eight writers, until they are stopped, and what was acknowledged to them. */
+export function startWriters(spool: Spool): {
+  acknowledged: Map<string, Buffer>
+  stop(): Promise<void>
+} {
+  const acknowledged = new Map<string, Buffer>()
+  let writing = true
+  const write = async (first: number) => {
+    for (let seed = first; writing; seed += 8) {
+      const body = bytes(1 + (seed % 7) * 9_000, seed)
+      const { ids } = await spool.swapOut(message(body))
+      acknowledged.set(ids[0] as string, body)
+    }
+  }
+  const writers = Array.from({ length: 8 }, (_, i) => write(i))
+  const stop = async () => {
+    writing = false
+    await Promise.all(writers)
+  }
+  return { acknowledged, stop }
+}
