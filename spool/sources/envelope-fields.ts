@@ -82,8 +82,8 @@ function parseExport(head: Buffer): { envelope: EnvelopeFields; bodyAt: number }
   const [first, sender, recipient] = [...linesOf(head, 3)]
   if (first === undefined || sender === undefined || recipient === undefined) return undefined
   const id = EXPORT_LINE.exec(first.text)?.[1]
-  const mailfrom = /^[!-9;-~]+: <(.*)>\r?\n$/.exec(sender.text)?.[1]
-  const rcptto = /^[!-9;-~]+: <(.+)>\r?\n$/.exec(recipient.text)?.[1]
+  const mailfrom = /^[!-9;-~]+: <([^\r\n]*)>\r?\n$/.exec(sender.text)?.[1]
+  const rcptto = /^[!-9;-~]+: <([^\r\n]+)>\r?\n$/.exec(recipient.text)?.[1]
   if (id === undefined || mailfrom === undefined || rcptto === undefined) return undefined
   return { envelope: { id, mailfrom, rcptto: [rcptto] }, bodyAt: recipient.end }
 }

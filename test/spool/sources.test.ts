@@ -77,7 +77,7 @@ test('many marks before From cost no memory of their own', async () => {
 })
 
 const address = fc.oneof(
-  fc.constantFrom('', 'a@b', '"a b"@c', '<odd>@d', 'ü@ä.example'),
+  fc.constantFrom('', 'a@b', '"a b"@c', '<odd>@d', 'ü@ä.example', '\u2028', 'a\u2029b@c'),
   fc.string({ maxLength: 30 }),
   fc.string({ unit: 'grapheme', maxLength: 30 }),
 )
