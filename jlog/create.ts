@@ -3,7 +3,7 @@
  * Layout: jlog-format, "A journal is a directory".
  */
 import { randomBytes } from 'node:crypto'
-import { chmod, lstat, mkdir, rename, rm } from 'node:fs/promises'
+import { chmod, lstat, mkdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { checksumFile } from './checksums.js'
 import { JlogError } from './errors.js'
@@ -178,4 +178,31 @@ function existing(path: string): JlogError {
 
 function cannotMake(path: string, cause: unknown): JlogError {
   return new JlogError('JLOG_ERR_CREATE_MKDIR', 'cannot make the directory', { file: path, cause })
+}
+
+/**
+ * Makes a directory and those above it that are not there, each durable by a sync of the one above it. (Node's own recursive
+ * mkdir does not sync, and does not end where a parent is there and yet takes no directory, as in /proc.)
+ * @throws JlogError JLOG_ERR_CREATE_MKDIR
+ */
+export async function makeDirectories(dir: string, mode: number): Promise<void> {
+  try {
+    await makeOne(dir, mode)
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw cannotMake(dir, error)
+    await makeDirectories(dirname(dir), mode)
+    await makeOne(dir, mode).catch((cause: unknown) => {
+      throw cannotMake(dir, cause)
+    })
+  }
+}
+
+async function makeOne(dir: string, mode: number): Promise<void> {
+  try {
+    await mkdir(dir, { mode })
+  } catch (error) {
+    if (errnoOf(error) === 'EEXIST' && (await stat(dir)).isDirectory()) return
+    throw error
+  }
+  await syncDirectory(dirname(dir))
 }

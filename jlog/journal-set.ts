@@ -4,9 +4,9 @@
  * a writer that failed for want of room is opened anew when it is next asked for, while one whose sync failed
  * stays refused until restart (the kernel has dropped the pages: nothing may be acknowledged on a retry).
  */
-import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
-import { type CreateOptions, createJournal } from './create.js'
+import { readdir, rename, rm, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { type CreateOptions, createJournal, makeDirectories } from './create.js'
 import { JlogError } from './errors.js'
 import { syncDirectory } from './file.js'
 import type { LogId } from './log-id.js'
@@ -54,8 +54,7 @@ export class JournalSet {
   /** Opens the directory, making it where it is not there. */
   static async open(root: string, options: JournalSetOptions = {}): Promise<JournalSet> {
     const path = resolve(root)
-    if ((await mkdir(path, { recursive: true, mode: 0o750 })) !== undefined)
-      await syncDirectory(dirname(path))
+    await makeDirectories(path, 0o750)
     for (const name of await readdir(path)) {
       if (name.startsWith(DELETED_PREFIX)) await rm(join(path, name), { recursive: true })
     }

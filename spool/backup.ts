@@ -3,10 +3,11 @@
  * itself. To restore it, put it in the place of the spool at rest. It is made under another name and
  * renamed when it is whole and synced: a backup that is there is whole.
  */
-import { chmod, cp, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { chmod, cp, mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
+import { directoryMode, syncPath } from './durable.js'
 import { SpoolError } from './errors.js'
-import { directoryMode, type Store } from './store.js'
+import type { Store } from './store.js'
 
 export interface BackupReport {
   /** The directory that was made. */
@@ -34,11 +35,11 @@ export async function backupStore(
     await store.copyTo(making)
     await chmod(join(making, 'data.mdb'), mode)
     await copyTree(quarantine, join(making, 'quarantine'))
-    const bytes = await syncFile(join(making, 'data.mdb'))
-    await syncFile(making)
+    const bytes = await syncPath(join(making, 'data.mdb'))
+    await syncPath(making)
     // Renaming a directory over one that is not empty fails.
     await rename(making, target)
-    await syncFile(parent)
+    await syncPath(parent)
     return { directory: target, bytes }
   } catch (cause) {
     await rm(making, { recursive: true, force: true })
@@ -71,18 +72,7 @@ export async function copyTree(from: string, to: string): Promise<void> {
     throw error
   }
   for (const entry of await readdir(to, { recursive: true, withFileTypes: true })) {
-    await syncFile(join(entry.parentPath, entry.name))
+    await syncPath(join(entry.parentPath, entry.name))
   }
-  await syncFile(to)
-}
-
-/** Of a file or a directory. Returns its size. */
-export async function syncFile(path: string): Promise<number> {
-  const handle = await open(path, 'r')
-  try {
-    await handle.sync()
-    return (await handle.stat()).size
-  } finally {
-    await handle.close()
-  }
+  await syncPath(to)
 }

@@ -5,8 +5,8 @@
 import { chmodSync, closeSync, openSync, renameSync } from 'node:fs'
 import { mkdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { syncFile } from './backup.js'
 import type { Committer } from './committer.js'
+import { syncPath } from './durable.js'
 import { SpoolError } from './errors.js'
 import { type LongOptions, throwIfAborted } from './jobs.js'
 import { own } from './owner.js'
@@ -71,7 +71,7 @@ async function replace(
     await store.copyTo(making)
     const copy = join(making, 'data.mdb')
     chmodSync(copy, mode & 0o777)
-    const after = await syncFile(copy)
+    const after = await syncPath(copy)
     // Whoever still reads the old file keeps the old lock with it.
     const lock = join(making, 'lock.mdb')
     closeSync(openSync(lock, 'w'))
@@ -87,7 +87,7 @@ async function replace(
     renameSync(copy, file)
     renameSync(lock, join(path, 'lock.mdb'))
     store.remap()
-    await syncFile(path).catch((cause: unknown) => {
+    await syncPath(path).catch((cause: unknown) => {
       const error = failure(cause, path)
       refuse(error)
       throw error

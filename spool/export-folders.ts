@@ -1,14 +1,8 @@
 /** Exports of a file a message: a Maildir, or a folder of `.eml` files. Run again, they take what is not there yet. */
 import { open, readdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import {
-  type ExportedMessage,
-  type ExportTarget,
-  exists,
-  makeDirectory,
-  publish,
-  syncDirectory,
-} from './export-target.js'
+import { makeDirectories, syncPath } from './durable.js'
+import { type ExportedMessage, type ExportTarget, exists, publish } from './export-target.js'
 import { midToSpoolName } from './names.js'
 
 /** Writes a file whole and synced under another name, then gives it its own. */
@@ -45,8 +39,8 @@ export class EmlTarget implements ExportTarget {
     return writeFile(join(this.#directory, `.${id}.tmp`), this.#fileOf(id), content)
   }
 
-  settle(): Promise<void> {
-    return syncDirectory(this.#directory)
+  async settle(): Promise<void> {
+    await syncPath(this.#directory)
   }
 
   finish(): Promise<void> {
@@ -66,7 +60,7 @@ export class MaildirTarget implements ExportTarget {
   readonly #seen: ReadonlySet<string>
 
   static async open(directory: string): Promise<MaildirTarget> {
-    for (const folder of ['tmp', 'new', 'cur']) await makeDirectory(join(directory, folder))
+    for (const folder of ['tmp', 'new', 'cur']) await makeDirectories(join(directory, folder))
     const seen = await readdir(join(directory, 'cur'))
     return new MaildirTarget(
       directory,
@@ -88,8 +82,8 @@ export class MaildirTarget implements ExportTarget {
   }
 
   async settle(): Promise<void> {
-    await syncDirectory(join(this.#directory, 'new'))
-    await syncDirectory(join(this.#directory, 'cur'))
+    await syncPath(join(this.#directory, 'new'))
+    await syncPath(join(this.#directory, 'cur'))
   }
 
   finish(): Promise<void> {

@@ -5,14 +5,9 @@
  */
 import { type FileHandle, open, readFile, rename, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { syncPath } from './durable.js'
 import { SpoolError } from './errors.js'
-import {
-  type ExportedMessage,
-  type ExportTarget,
-  exists,
-  publish,
-  syncDirectory,
-} from './export-target.js'
+import { type ExportedMessage, type ExportTarget, exists, publish } from './export-target.js'
 import { QUOTE, requote } from './sources/from-quoting.js'
 
 const NAME = 'messages.mbox'
@@ -108,14 +103,14 @@ export class MboxTarget implements ExportTarget {
       await handle.close()
     }
     await rename(`${name}.tmp`, name)
-    await syncDirectory(this.#directory)
+    await syncPath(this.#directory)
   }
 
   async finish(): Promise<void> {
     await this.#flush()
     await this.#file.sync()
     await publish(partialOf(this.#directory), join(this.#directory, NAME))
-    await syncDirectory(this.#directory)
+    await syncPath(this.#directory)
     await unlink(noteOf(this.#directory)).catch(() => undefined)
   }
 

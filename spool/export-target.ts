@@ -3,9 +3,10 @@
  * A message is there under its name only when all of it is on the disk; nothing is written over.
  */
 import { createHash, type Hash } from 'node:crypto'
-import { type FileHandle, link, mkdir, open, stat, unlink } from 'node:fs/promises'
+import { type FileHandle, link, open, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { tryLock } from 'fs-native-extensions'
+import { makeDirectories } from './durable.js'
 import { SpoolError } from './errors.js'
 
 /** A message, as far as an export needs to know it. */
@@ -49,7 +50,7 @@ export async function holdDirectory(
 ): Promise<{ release(isFinished: boolean): Promise<void> }> {
   const file = join(directory, LOCK)
   try {
-    await makeDirectory(directory)
+    await makeDirectories(directory)
     for (;;) {
       const handle = await open(file, 'a')
       if (!tryLock(handle.fd)) {
@@ -74,11 +75,6 @@ export async function holdDirectory(
   }
 }
 
-export async function makeDirectory(directory: string): Promise<void> {
-  const made = await mkdir(directory, { recursive: true })
-  if (made !== undefined) await syncDirectory(join(made, '..'))
-}
-
 /** The file under its name, once it is on the disk, unless there is one; then it stays as it is. */
 export async function publish(temporary: string, file: string): Promise<void> {
   try {
@@ -96,15 +92,6 @@ export async function exists(file: string): Promise<boolean> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
     throw error
-  }
-}
-
-export async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
   }
 }
 

@@ -11,7 +11,6 @@ import {
   copyFile,
   type FileHandle,
   link,
-  mkdir,
   open,
   readdir,
   readFile,
@@ -20,6 +19,7 @@ import {
   unlink,
 } from 'node:fs/promises'
 import { join } from 'node:path'
+import { directoryMode, makeDirectories, syncPath } from './durable.js'
 import { invalid, SpoolError } from './errors.js'
 import type { MessageMeta } from './message.js'
 
@@ -102,7 +102,7 @@ export class Quarantine {
   async #keep({ kind, reason, db, key, meta, row, body, bodyOf }: Kept): Promise<string> {
     const name = nameOf(kind, db, key, row)
     if (await exists(join(this.directory, name + NOTE))) return name
-    await mkdir(this.directory, { recursive: true, mode: this.#mode | ((this.#mode & 0o444) >> 2) })
+    await makeDirectories(this.directory, directoryMode(this.#mode))
     if (row !== undefined) await this.#write(`${name}.row`, (file) => file.writeFile(row))
     let { bodyBytes = null, bodyParts = null } = {} as Partial<QuarantineEntry>
     if (bodyOf !== undefined) {
@@ -229,18 +229,8 @@ export class Quarantine {
   }
 
   async #sync(): Promise<void> {
-    const handle = await open(this.directory, 'r')
-    try {
-      await handle.sync()
-    } finally {
-      await handle.close()
-    }
-    const parent = await open(join(this.directory, '..'), 'r')
-    try {
-      await parent.sync()
-    } finally {
-      await parent.close()
-    }
+    await syncPath(this.directory)
+    await syncPath(join(this.directory, '..'))
   }
 }
 

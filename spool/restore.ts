@@ -5,8 +5,9 @@
  */
 import { chmod, copyFile, mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
-import { copyTree, syncFile } from './backup.js'
+import { copyTree } from './backup.js'
 import { type CheckReport, checkSpool } from './check.js'
+import { directoryMode, syncPath } from './durable.js'
 import { SpoolError } from './errors.js'
 import { type LongOptions, throwIfAborted } from './jobs.js'
 import { DEFAULT_MODE } from './options.js'
@@ -49,20 +50,20 @@ export async function restoreSpool(
   try {
     await Store.makeDirectory({ path: parent, readOnly: false, mode, mapSize: undefined })
     await rm(making, { recursive: true, force: true })
-    await mkdir(making, { mode: mode | ((mode & 0o444) >> 2) })
+    await mkdir(making, { mode: directoryMode(mode) })
     onProgress?.({ phase: 'copying', done: 0, total: null })
     await copyFile(join(source, 'data.mdb'), join(making, 'data.mdb'))
     await chmod(join(making, 'data.mdb'), mode)
     await copyTree(join(source, 'quarantine'), join(making, 'quarantine'))
-    const bytes = await syncFile(join(making, 'data.mdb'))
+    const bytes = await syncPath(join(making, 'data.mdb'))
     throwIfAborted(options.signal)
     const check = await checkSpool(making, { ...options, deep: true })
     if (check.found > 0 && !force) throw unsound(source, check)
     await rm(join(making, 'lock.mdb'), { force: true })
-    await syncFile(making)
+    await syncPath(making)
     // Fails over a directory that is not empty, should one have come meanwhile.
     await rename(making, target)
-    await syncFile(parent)
+    await syncPath(parent)
     return { directory: target, bytes, check }
   } catch (error) {
     await rm(making, { recursive: true, force: true })

@@ -2,8 +2,8 @@
  * The LMDB environment and its databases. Promises: what a commit's promise acknowledges is on the disk
  * (`overlappingSync: false`), and the store's mapped pages can be handed back while it stays open.
  */
-import { mkdir, open as openFile, rm, stat } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { open as openFile, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import {
   type Database,
   open,
@@ -11,6 +11,7 @@ import {
   type RootDatabaseOptionsWithPath,
   type Transaction,
 } from 'lmdb'
+import { directoryMode, makeDirectories, syncPath } from './durable.js'
 import { SpoolError } from './errors.js'
 import { FORMAT_UNPACKED, FORMAT_VERSION, pack, STATE_FORMAT, unpack } from './layout.js'
 import { assertOpens, cannotOpen, mustExist, otherFormat } from './preflight.js'
@@ -78,8 +79,7 @@ export class Store implements RowStore {
   /** Throws SPOOL_ERR_OPEN. */
   static async makeDirectory({ path, mode }: StoreOptions): Promise<void> {
     try {
-      const made = await mkdir(path, { recursive: true, mode: directoryMode(mode) })
-      if (made !== undefined) await syncDirectory(dirname(made))
+      await makeDirectories(path, directoryMode(mode))
     } catch (cause) {
       throw new SpoolError('SPOOL_ERR_OPEN', 'the spool directory cannot be made', {
         file: path,
@@ -105,7 +105,7 @@ export class Store implements RowStore {
     const store = new Store(options)
     try {
       await store.#checkFormat()
-      if (isNew) await syncDirectory(options.path)
+      if (isNew) await syncPath(options.path)
     } catch (error) {
       await store.close()
       throw error
@@ -337,18 +337,4 @@ async function makeFiles({ path, mode }: StoreOptions): Promise<boolean> {
     await handle.close()
   }
   return isNew
-}
-
-/** Who may read a file may enter its directory. */
-export function directoryMode(mode: number): number {
-  return mode | ((mode & 0o444) >> 2)
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const handle = await openFile(path, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
 }

@@ -32,6 +32,14 @@ it('makes its directory, and journals by name in it', async () => {
   await set.close()
 })
 
+it.each(['/proc/bobbin/journals', '/dev/null/journals'])(
+  'says that %s cannot be made',
+  async (path) => {
+    const failed = JournalSet.open(path)
+    await expect(failed).rejects.toMatchObject({ code: 'JLOG_ERR_CREATE_MKDIR' })
+  },
+)
+
 it.each(['', '.', '..', '../x', 'a/b', '.hidden', '-x', 'a\0b', 'ü', 'x'.repeat(129)])(
   'refuses the name %j',
   async (name) => {

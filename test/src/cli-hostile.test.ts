@@ -51,6 +51,15 @@ it('where there is no spool none is made', async () => {
   expect(await readdir(data)).toEqual([])
 })
 
+it('a data directory that cannot be made is told', { timeout: 20_000 }, async () => {
+  // /proc takes no directories, and says that it is not there itself.
+  for (const data of ['/proc/bobbin/data', '/dev/null/data']) {
+    const { code, stderr } = await bobbin(['serve', '--data', data, '--listen', '127.0.0.1:0'])
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/^bobbin: [^\n]*cannot be made [^\n]*\[SPOOL_ERR_OPEN\]\n$/)
+  }
+})
+
 it('a file that is no store is told, by the service too', async () => {
   const data = await temporaryDirectory()
   await mkdir(join(data, 'spool'))
