@@ -14,7 +14,7 @@ import { type Extent, scanSegment } from './damage-scan.js'
 import { JlogError } from './errors.js'
 import { JournalFile, syncDirectory } from './file.js'
 import { headerBytes, indexFile, segmentFile } from './format.js'
-import { exists, freeAsideName, moveAside, removeIfThere } from './repair-aside.js'
+import { freeAsideName, moveAside, openIfThere, removeIfThere } from './repair-aside.js'
 import {
   carryOut,
   commitPlan,
@@ -274,8 +274,7 @@ async function scan(
   options: RepairSegmentOptions,
   visitor: ScanVisitor,
 ) {
-  const indexPath = join(dir, indexFile(log))
-  const index = (await exists(indexPath)) ? await JournalFile.open(indexPath) : null
+  const index = await openIfThere(join(dir, indexFile(log)))
   const checksums = await SegmentChecksums.open(dir, log, segment, headerBytes(options.hdrMagic))
   try {
     const bytes = new DamageBytes(segment.fd, size, segment.path)

@@ -118,8 +118,7 @@ async function repairSegments(
         }),
       )
     } catch (error) {
-      // Removed since it was listed, because all had read it: there is nothing to repair.
-      if (errnoOf(error) !== 'ENOENT' || (await exists(join(dir, segmentFile(log))))) throw error
+      await assertGone(dir, log, error)
     }
   }
   return reports
@@ -138,7 +137,17 @@ async function countRecords(
     const { segments } = await listJournal(dir)
     if (report !== undefined || !segments.includes(log)) return report?.records ?? 0
   }
-  return (await repairSegment(dir, log, { hdrMagic, dryRun: true })).records
+  try {
+    return (await repairSegment(dir, log, { hdrMagic, dryRun: true })).records
+  } catch (error) {
+    await assertGone(dir, log, error)
+    return 0
+  }
+}
+
+/** Removed since it was listed, because all had read it: there is nothing to repair, and no error. */
+async function assertGone(dir: string, log: number, error: unknown): Promise<void> {
+  if (errnoOf(error) !== 'ENOENT' || (await exists(join(dir, segmentFile(log))))) throw error
 }
 
 /** Only if it is empty still, under its lock. */

@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs'
+import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, expect, it } from 'vitest'
 import { inspectJournal, inspectSegment } from '../../jlog/inspect.js'
@@ -89,4 +90,26 @@ it('needs no right to write, and finds no journal where there is none', async ()
   expect((await inspectJournal(dir)).sound).toBe(true)
   writeFileSync(join(dir, 'file'), '')
   await expect(inspectJournal(join(dir, 'file'))).rejects.toMatchObject({ code: 'JLOG_ERR_NOTDIR' })
+})
+
+it('takes an index that goes meanwhile for one that is not there', async () => {
+  const dir = copyOfFixture('segments')
+  const index = join(dir, '00000000.idx')
+  const aside = join(dir, 'aside')
+  let looking = true
+  const coming = (async () => {
+    while (looking) {
+      await rename(index, aside)
+      await rename(aside, index)
+    }
+  })()
+  try {
+    for (let looks = 0; looks < 60; looks++) {
+      const { segments } = await inspectJournal(dir)
+      expect(segments.length).toBeGreaterThan(1)
+    }
+  } finally {
+    looking = false
+    await coming
+  }
 })

@@ -1,6 +1,6 @@
 /** A run of several processes on one journal, from its making to the verdict. */
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   type CreateOptions,
@@ -133,7 +133,9 @@ export async function run(scratch: string, options: RunOptions): Promise<RunRepo
     // What a killed one left half done is for the next writer to see to.
     await (await openWriter(dir, { checksums })).close()
     const final = await lastId(dir)
-    await writeFile(finish, `${final.log} ${final.marker}`)
+    // Whole when it is there: it is looked at all the while.
+    await writeFile(`${finish}.new`, `${final.log} ${final.marker}`)
+    await rename(`${finish}.new`, finish)
     await fleet.ended([...subscribers, 'follower', ...caretakers], PATIENCE_MS)
     return await judge(fleet, dir, { writers, subscribers, removing })
   } catch (error) {
