@@ -66,7 +66,7 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       },
       // No body is a journal with the default settings.
       preValidation: async (request) => {
-        request.body ??= {}
+        if (request.body === undefined) request.body = {}
       },
     },
     async (request, reply) => {

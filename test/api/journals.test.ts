@@ -91,10 +91,11 @@ describe('journals', () => {
     expect(
       (await api.app.inject({ method: 'PUT', url: '/v1/journals/mainlog', payload: {} })).json(),
     ).toMatchObject({ status: 409, code: 'JLOG_ERR_CREATE_EXISTS' })
-    expect(
-      (await api.app.inject({ method: 'PUT', url: '/v1/journals/x', payload: { segment_size: 0 } }))
-        .statusCode,
-    ).toBe(400)
+    const headers = { 'content-type': 'application/json' }
+    for (const payload of ['{"segment_size":0}', 'null', '[]', '""']) {
+      const put = { method: 'PUT', url: '/v1/journals/x', headers, payload } as const
+      expect((await api.app.inject(put)).statusCode, payload).toBe(400)
+    }
   })
 
   it('take records as octets, lines and msgpack, byte for byte', async () => {
