@@ -3,7 +3,6 @@
  * file's lock, because libjlog keeps such files open; a new one appears with its contents, never empty. Promises that a
  * segment is removed only when no checkpoint is at or before it, and that a checkpoint that cannot be read holds everything.
  */
-import { fstatSync } from 'node:fs'
 import { link, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { JlogError } from './errors.js'
@@ -35,6 +34,8 @@ export class CheckpointFile {
   readonly #dir: string
   readonly #name: SubscriberName
   #file: JournalFile
+  /** Told when another file is found to bear the name: perhaps with a whole journal in the place of the old one. */
+  onReplaced: () => Promise<void> = async () => {}
 
   private constructor(dir: string, name: SubscriberName, file: JournalFile) {
     this.#dir = dir
@@ -79,13 +80,14 @@ export class CheckpointFile {
     for (;;) {
       await this.#file.lock()
       try {
-        if (fstatSync(this.#file.fd).nlink > 0) return await work()
+        if (this.#file.bearsItsName()) return await work()
       } finally {
         this.#file.unlock()
       }
       const replaced = this.#file
       this.#file = await openCheckpoint(this.#dir, this.#name)
       await replaced.close()
+      await this.onReplaced()
     }
   }
 

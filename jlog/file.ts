@@ -16,6 +16,7 @@ import {
   openSync,
   read as readCallback,
   readSync,
+  statSync,
   write as writeCallback,
   writeSync,
   writev as writevCallback,
@@ -270,6 +271,18 @@ export class JournalFile {
     try {
       const { size, nlink } = fstatSync(this.#fd)
       return { size, links: nlink }
+    } catch (cause) {
+      throw this.#failure('read', 'cannot stat', cause)
+    }
+  }
+
+  /** Is this still the file of its path? Not once it, or a directory above it, was removed, renamed or replaced. */
+  bearsItsName(): boolean {
+    try {
+      const found = statSync(this.path, { throwIfNoEntry: false })
+      if (found === undefined) return false
+      const { ino, dev, nlink } = fstatSync(this.#fd)
+      return nlink > 0 && found.ino === ino && found.dev === dev
     } catch (cause) {
       throw this.#failure('read', 'cannot stat', cause)
     }

@@ -3,7 +3,6 @@
  * end of the newest segment means "not yet". Never writes, locks or needs a subscriber; reads only when asked for the next
  * batch; sleeps until the directory changes. A segment that a cleaner took away before it was read is passed over.
  */
-import { fstatSync } from 'node:fs'
 import { onAbort } from './abort.js'
 import { readConfirmed, type SkippedRange } from './confirmed-records.js'
 import { DirectoryWatch } from './directory-watch.js'
@@ -159,7 +158,7 @@ class LiveReader {
     const { reader, file } = this.#segment
     const next = firstSegmentFrom(segments, reader.log + 1)
     if (next === undefined) {
-      this.#assertStillThere(segments)
+      this.#assertStillThere()
       return false
     }
     if (this.#confirmed === null) {
@@ -202,10 +201,10 @@ class LiveReader {
     }))
   }
 
-  /** The newest segment is never removed, except with its journal. */
-  #assertStillThere(segments: readonly number[]): void {
+  /** The newest segment is never removed or replaced, except with its journal. */
+  #assertStillThere(): void {
     const { reader, file } = this.#segment!
-    if (segments.includes(reader.log) || fstatSync(file.fd).nlink > 0) return
+    if (file.bearsItsName()) return
     throw new JlogError(
       'JLOG_ERR_FILE_OPEN',
       'the segment being followed was removed, and none follows it',

@@ -99,6 +99,11 @@ export class MetastoreFile {
     return this.#file.stat().links === 0
   }
 
+  /** As `stale`, also where the file is still there, under another name: with its whole journal, mostly. Costs more. */
+  get moved(): boolean {
+    return !this.#file.bearsItsName()
+  }
+
   /** As it stands now. 16 bytes from the page cache, so it does not wait. */
   read(): Metastore {
     const bytes = this.#file.readNow(0, METASTORE_BYTES)

@@ -63,6 +63,10 @@ export class JournalReader {
       return this.#settings.storageLog
     }
     this.#segment = new SubscriberSegment(dir, this.#storageLog)
+    checkpoint.onReplaced = async () => {
+      this.#listed = undefined
+      this.#settings = await readSettings(dir)
+    }
   }
 
   /** As `openReader`. */
@@ -268,10 +272,14 @@ export class JournalReader {
     const { path } = this.#segment
     const log = this.#segment.log!
     await this.#segment.close()
+    // Another journal may stand here by now, whose records only look like damage to who knows the old one's magic.
+    const { hdrMagic } = this.#settings
+    this.#settings = await readSettings(this.#dir)
+    if (this.#settings.hdrMagic !== hdrMagic) return
     const tried = this.#repairs.get(log) ?? 0
     this.#repairs.set(log, tried + 1)
     if (tried >= MOST_REPAIRS) throw corruptSegment(path, log, 0, 'bad-magic')
-    await repairSegment(this.#dir, log, { hdrMagic: this.#settings.hdrMagic })
+    await repairSegment(this.#dir, log, { hdrMagic })
   }
 
   #emptyBatch(after: LogId): RecordBatch {

@@ -158,7 +158,7 @@ export class SegmentAppender {
     await this.#manners.pause()
     for (;;) {
       this.#throwSyncFailure()
-      if (this.#metastore.stale) await this.#reopenMetastore()
+      if (this.#metastore.moved) await this.#reopenMetastore()
       this.#meta = this.#metastore.read()
       const file = await this.#openSegment(this.#meta.storageLog)
       if (!file.tryLock()) {
@@ -252,8 +252,8 @@ export class SegmentAppender {
   }
 
   /**
-   * Finishes the current segment and makes the next the one being written, unless another writer did.
-   * Afterwards the lock is free and `begin` is needed.
+   * Finishes the current segment and makes the next the one being written, unless another writer did, or the journal was moved
+   * away: then none of it may be made where another journal may stand by now. Afterwards the lock is free and `begin` is needed.
    * @throws JlogError JLOG_ERR_NOT_SUPPORTED after segment ffffffff
    */
   async roll(): Promise<void> {
@@ -269,6 +269,10 @@ export class SegmentAppender {
       }
       const durable = this.#meta.safety === SAFETY.safe
       if (durable) await this.sync()
+      if (this.#metastore.moved) {
+        this.#retire()
+        return
+      }
       const next = this.#log + 1
       const atOnce =
         !durable &&
@@ -381,6 +385,9 @@ export class SegmentAppender {
     const fresh = await MetastoreFile.open(this.dir)
     await this.#metastore.close()
     this.#metastore = fresh
+    // Its segments may be others, too, of the same numbers.
+    this.#retire()
+    this.#knowsHighest = false
     if (fresh.read().hdrMagic === this.hdrMagic) return
     throw new JlogError('JLOG_ERR_META_OPEN', 'the form of the records has changed meanwhile', {
       file: join(this.dir, METASTORE_FILE),

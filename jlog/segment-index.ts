@@ -87,7 +87,7 @@ export class SegmentIndex {
 
   /** True when the segment or the index was removed or replaced since it was opened. */
   get stale(): boolean {
-    return fstatSync(this.data.fd).nlink === 0 || fstatSync(this.#index.fd).nlink === 0
+    return !this.data.bearsItsName() || !this.#index.bearsItsName()
   }
 
   /**

@@ -64,7 +64,8 @@ export class SubscriberSegment {
     hdrMagic: number,
     known: KnownSegment = NOTHING_KNOWN,
   ): Promise<IndexState | null> {
-    if (this.#open?.index.log !== log || this.#open.index.stale) {
+    const index = this.#open?.index
+    if (index?.log !== log || index.hdrMagic !== hdrMagic || index.stale) {
       await this.close()
       const index = await SegmentIndex.open(this.#dir, log, hdrMagic, this.#pool)
       if (index === null) return null

@@ -1,7 +1,7 @@
 import { readdirSync, readlinkSync } from 'node:fs'
 import { link, open, rename, rm, truncate, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import {
   follow,
   type JournalRecord,
@@ -156,14 +156,18 @@ describe('follow', () => {
     const warnings: Error[] = []
     const warned = (warning: Error) => warnings.push(warning)
     process.on('warning', warned)
+    let reading = 0
     const ended = Array.from({ length: 20 }, async () => {
       let seen = 0
-      for await (const batch of follow(dir, { from: 'begin', signal: stop.signal }))
+      for await (const batch of follow(dir, { from: 'begin', signal: stop.signal })) {
         seen += batch.length
+        reading++
+      }
       return seen
     })
     const returned = follow(dir, { from: 'end' })
     const pending = returned.next()
+    await vi.waitFor(() => expect(reading).toBe(20), 10_000)
     await new Promise((resolve) => setTimeout(resolve, 50))
     const asked = performance.now()
     stop.abort()
