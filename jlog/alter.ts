@@ -49,7 +49,9 @@ export async function alterJournal(dir: string, options: AlterOptions): Promise<
         })
       })
     }
-    await chmod(dir, directoryMode(fileMode))
+    await chmod(dir, directoryMode(fileMode)).catch((cause: unknown) => {
+      throw new JlogError('JLOG_ERR_FILE_OPEN', 'cannot change the mode', { file: dir, cause })
+    })
   }
   return readMetastore(dir)
 }

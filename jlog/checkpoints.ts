@@ -145,6 +145,7 @@ export async function createCheckpoint(
   name: SubscriberName,
   id: LogId,
 ): Promise<void> {
+  if (name.length === 0) throw impossibleName(0)
   const path = join(dir, checkedFile(name))
   const mode = await fileMode(dir)
   // Not beginning with `cp.`: libjlog takes every such file for a subscriber.
@@ -159,7 +160,13 @@ export async function createCheckpoint(
     await file.sync()
     await link(fresh, path)
   } catch (error) {
-    if (errnoOf(error) !== 'EEXIST') throw error
+    if (error instanceof JlogError) throw error
+    if (errnoOf(error) !== 'EEXIST') {
+      throw new JlogError('JLOG_ERR_CHECKPOINT', 'cannot make the checkpoint', {
+        file: path,
+        cause: error,
+      })
+    }
     throw new JlogError('JLOG_ERR_SUBSCRIBER_EXISTS', 'there is such a subscriber already', {
       file: path,
       advice: 'set its checkpoint, or choose another name',
@@ -196,7 +203,7 @@ async function fileMode(dir: string): Promise<number> {
 /** @throws JlogError JLOG_ERR_INVALID_SUBSCRIBER */
 export async function removeCheckpoint(dir: string, name: SubscriberName): Promise<void> {
   const path = join(dir, checkedFile(name))
-  if (!(await removeIfThere(path))) throw unknownSubscriber(dir, name, path)
+  if (!(await removeIfThere(path, 'JLOG_ERR_CHECKPOINT'))) throw unknownSubscriber(dir, name, path)
   await syncDirectory(dir)
 }
 
@@ -317,10 +324,15 @@ function isBeside(name: string, limit: number): boolean {
   return BESIDE.test(name) && parseSegmentFile(name.slice(0, 8))! < limit
 }
 
+/** Also of the name without a byte: ours is never made, but libjlog's may be there, and holds segments as any. */
 function checkedFile(name: SubscriberName): string {
   const bytes = typeof name === 'string' ? Buffer.byteLength(name) : name.length
-  if (bytes >= 1 && bytes <= MAX_NAME_BYTES) return checkpointFile(name)
-  throw new JlogError(
+  if (bytes <= MAX_NAME_BYTES) return checkpointFile(name)
+  throw impossibleName(bytes)
+}
+
+function impossibleName(bytes: number): JlogError {
+  return new JlogError(
     'JLOG_ERR_INVALID_SUBSCRIBER',
     `a subscriber's name has 1 to ${MAX_NAME_BYTES} bytes, this one has ${bytes}`,
   )

@@ -56,7 +56,14 @@ export async function changeEndian(source: string, options: EndianOptions): Prom
   const listing = await listJournal(dir)
   const meta = await readMetastoreIn(dir, from)
   const fresh = join(dirname(target), `.${basename(target)}.endian-${process.pid}`)
-  await mkdir(fresh, { mode: (await stat(dir)).mode & 0o777 })
+  try {
+    await mkdir(fresh, { mode: (await stat(dir)).mode & 0o777 })
+  } catch (cause) {
+    throw new JlogError('JLOG_ERR_CREATE_MKDIR', 'cannot make the directory', {
+      file: fresh,
+      cause,
+    })
+  }
   try {
     const conversion = new Conversion(dir, fresh, from, meta)
     const done = await conversion.run(listing)
@@ -68,7 +75,11 @@ export async function changeEndian(source: string, options: EndianOptions): Prom
     return { directory: target, original, ...done }
   } catch (error) {
     await rm(fresh, { recursive: true, force: true })
-    throw error
+    if (error instanceof JlogError) throw error
+    throw new JlogError('JLOG_ERR_FILE_WRITE', 'cannot write the converted journal', {
+      file: target,
+      cause: error,
+    })
   }
 }
 

@@ -139,8 +139,8 @@ export function checkpointFile(subscriber: string | Uint8Array): string {
   return `cp.${bytes.toString('hex')}`
 }
 
-/** @returns the subscriber's name as bytes, or null when `name` is no checkpoint's */
+/** @returns the subscriber's name as bytes (none in `cp.`, as libjlog makes it), or null when `name` is no checkpoint's */
 export function parseCheckpointFile(name: string): Buffer | null {
-  const match = /^cp\.((?:[0-9a-f]{2})+)$/.exec(name)
+  const match = /^cp\.((?:[0-9a-f]{2})*)$/.exec(name)
   return match ? Buffer.from(match[1]!, 'hex') : null
 }

@@ -6,6 +6,7 @@
 import { fstatSync } from 'node:fs'
 import { unlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { JlogError, type JlogErrorCode } from './errors.js'
 import { errnoOf, INDEX_FILE_ERRORS, JournalFile } from './file.js'
 import { INDEX_ENTRY_BYTES, indexFile, segmentFile } from './format.js'
 import { confirmedEntry, placeByIndex } from './index-seek.js'
@@ -294,13 +295,17 @@ export async function removeSegmentFiles(dir: string, log: number): Promise<void
   for (const name of [segmentFile(log), indexFile(log)]) await removeIfThere(join(dir, name))
 }
 
-export async function removeIfThere(path: string): Promise<boolean> {
+/** @throws JlogError with `code` */
+export async function removeIfThere(
+  path: string,
+  code: JlogErrorCode = 'JLOG_ERR_FILE_WRITE',
+): Promise<boolean> {
   try {
     await unlink(path)
     return true
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return false
-    throw error
+  } catch (cause) {
+    if (errnoOf(cause) === 'ENOENT') return false
+    throw new JlogError(code, 'cannot remove the file', { file: path, cause })
   }
 }
 

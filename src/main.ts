@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** `bobbin`: the command line. A command's code is loaded when it is asked for, so that a small one starts fast. */
 import { Command } from 'commander'
+import { programArguments } from './arguments.js'
 import { runProgram } from './program.js'
 import { VERSION } from './version.js'
 
@@ -17,7 +18,7 @@ const program = new Command('bobbin')
   .version(VERSION, '-V, --version')
   .option('--debug', 'show the stack trace of an error')
 
-const args = process.argv.slice(2)
+const args = programArguments()
 const asked = args.find((arg) => !arg.startsWith('-'))
 for (const [name, load] of Object.entries(COMMANDS)) {
   // Without a command that there is, usage shows them all.

@@ -3,6 +3,7 @@
  * usage. An error is one line on standard error; `--debug` shows its stack.
  */
 import { type Command, CommanderError, InvalidArgumentError } from 'commander'
+import { programArguments } from './arguments.js'
 
 export const EXIT = { done: 0, failed: 1, usage: 2 } as const
 
@@ -14,7 +15,7 @@ export class UsageError extends Error {
 /** Runs the program to its end and sets the exit status. `args` are those after its name; default: the process's. */
 export async function runProgram(
   program: Command,
-  args: readonly string[] = process.argv.slice(2),
+  args: readonly string[] = programArguments(),
 ): Promise<void> {
   endWithOutput('bobbin')
   for (const command of [program, ...descendants(program)]) {

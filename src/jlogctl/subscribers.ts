@@ -10,15 +10,16 @@ import {
   removeSubscriber,
   setCheckpoint,
 } from '../../jlog/index.js'
+import { bytesOfArgument } from '../arguments.js'
 import { Failed, type Output, reasonOf } from './output.js'
 
 const NAME_COLUMN_BYTES = 32
 
 export async function add(dir: string, name: string, at: LogId | null, io: Output): Promise<void> {
   const id = await orFail(io, `Could not add subscriber '${name}'`, () =>
-    addSubscriber(dir, name, at ?? 'begin'),
+    addSubscriber(dir, bytesOfArgument(name), at ?? 'begin'),
   )
-  await io.out(`Added subscriber '${name}' -> ${formatLogId(id)}\n`)
+  await io.out(bytesOfArgument(`Added subscriber '${name}' -> ${formatLogId(id)}\n`))
 }
 
 export async function update(
@@ -31,17 +32,23 @@ export async function update(
     io,
     `Could not update subscriber '${name}'`,
     async (): Promise<[LogId, LogId]> => {
-      const start = await getCheckpoint(dir, name)
-      if (to !== null) await setCheckpoint(dir, name, to)
-      return [start, await getCheckpoint(dir, name)]
+      const start = await getCheckpoint(dir, bytesOfArgument(name))
+      if (to !== null) await setCheckpoint(dir, bytesOfArgument(name), to)
+      return [start, await getCheckpoint(dir, bytesOfArgument(name))]
     },
   )
-  await io.out(`Updated subscriber '${name}' ${formatLogId(before)} -> ${formatLogId(after)}\n`)
+  await io.out(
+    bytesOfArgument(
+      `Updated subscriber '${name}' ${formatLogId(before)} -> ${formatLogId(after)}\n`,
+    ),
+  )
 }
 
 export async function erase(dir: string, name: string, io: Output): Promise<void> {
-  await orFail(io, `Could not erase subscriber '${name}'`, () => removeSubscriber(dir, name))
-  await io.out(`Erased subscriber '${name}'\n`)
+  await orFail(io, `Could not erase subscriber '${name}'`, () =>
+    removeSubscriber(dir, bytesOfArgument(name)),
+  )
+  await io.out(bytesOfArgument(`Erased subscriber '${name}'\n`))
 }
 
 export async function list(dir: string, io: Output): Promise<void> {
@@ -60,7 +67,7 @@ export async function list(dir: string, io: Output): Promise<void> {
 /** As a reader: like every reading it indexes the segment, and steps over segments that are finished and read. */
 export async function showPerspective(dir: string, name: string, io: Output): Promise<void> {
   await orFail(io, `Could not read as '${name}'`, async () => {
-    const reader = await openReader(dir, name)
+    const reader = await openReader(dir, bytesOfArgument(name))
     try {
       const checkpoint = await reader.position()
       const last = await lastId(dir)
@@ -69,10 +76,12 @@ export async function showPerspective(dir: string, name: string, io: Output): Pr
       const from = formatLogId(interval?.first ?? checkpoint)
       const to = formatLogId(interval?.last ?? checkpoint)
       await io.out(
-        `${RULE}\n  Perspective of the '${name}' subscriber\n` +
-          `    current checkpoint: ${formatLogId(checkpoint)}\n` +
-          `Last write: ${formatLogId(last)}\n` +
-          `\t     next interval: [${from}, ${to}]\n${RULE}\n\n`,
+        bytesOfArgument(
+          `${RULE}\n  Perspective of the '${name}' subscriber\n` +
+            `    current checkpoint: ${formatLogId(checkpoint)}\n` +
+            `Last write: ${formatLogId(last)}\n` +
+            `\t     next interval: [${from}, ${to}]\n${RULE}\n\n`,
+        ),
       )
     } finally {
       await reader.close()

@@ -119,6 +119,9 @@ describe('changeEndian', () => {
     await expect(changeEndian(dir, { to: 'big', destination: root })).rejects.toMatchObject({
       code: 'JLOG_ERR_CREATE_EXISTS',
     })
+    await expect(
+      changeEndian(dir, { to: 'big', destination: join(root, 'nowhere', 'j') }),
+    ).rejects.toMatchObject({ code: 'JLOG_ERR_CREATE_MKDIR' })
     await truncate(join(dir, '00000003'), 1000)
     await expect(changeEndian(dir, { to: 'big' })).rejects.toMatchObject({
       code: 'JLOG_ERR_FILE_CORRUPT',

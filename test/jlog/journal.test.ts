@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, rmdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import {
@@ -107,6 +107,34 @@ describe('subscribers', () => {
     const tries = await Promise.allSettled(Array.from({ length: 8 }, () => addSubscriber(dir, 'd')))
     expect(tries.filter(({ status }) => status === 'fulfilled').length).toBe(1)
     expect((await readdir(dir)).filter((name) => name.startsWith('new'))).toEqual([])
+  })
+
+  it('without a name, as libjlog makes them, are there as any other, but none is made', async () => {
+    const dir = await filled(60)
+    await writeFile(join(dir, 'cp.'), Buffer.from('0100000002000000', 'hex'))
+    await addSubscriber(dir, 'end', 'end')
+    expect((await listSubscribers(dir)).map(({ name }) => name)).toEqual(['', 'end'])
+    expect(await getCheckpoint(dir, '')).toEqual({ log: 1, marker: 2 })
+    expect(await cleanJournal(dir)).toEqual([0])
+    expect(await firstId(dir)).toEqual({ log: 1, marker: 0 })
+    await removeSubscriber(dir, '')
+    expect((await cleanJournal(dir))[0]).toBe(1)
+    await expect(addSubscriber(dir, '')).rejects.toMatchObject({
+      code: 'JLOG_ERR_INVALID_SUBSCRIBER',
+    })
+    expect(existsSync(join(dir, 'cp.'))).toBe(false)
+  })
+
+  it('and segments that cannot be removed are told by a code of the journal', async () => {
+    const dir = await filled(60)
+    await mkdir(join(dir, 'cp.61'))
+    await expect(removeSubscriber(dir, 'a')).rejects.toMatchObject({ code: 'JLOG_ERR_CHECKPOINT' })
+    await rmdir(join(dir, 'cp.61'))
+    await rm(join(dir, '00000000'))
+    await mkdir(join(dir, '00000000'))
+    await expect(cleanJournal(dir, { unsubscribed: 'remove' })).rejects.toMatchObject({
+      code: 'JLOG_ERR_FILE_WRITE',
+    })
   })
 
   it('have a checkpoint that nobody sees half written', async () => {

@@ -1,4 +1,5 @@
 /** `bobbin jlog append`: standard input into a journal, byte for byte. */
+import { fstatSync } from 'node:fs'
 import type { Command } from 'commander'
 import { LineSplitter, openWriter } from '../../../jlog/index.js'
 
@@ -16,6 +17,9 @@ export function addAppend(jlog: Command): void {
       '\nExample:\n  tail -n 100 mail.log | bobbin jlog append ./mail.jlog --lines',
     )
     .action(async (dir: string, { lines }: { lines?: boolean }) => {
+      // Node reads nothing from one, and says nothing: it would be an empty record.
+      if (fstatSync(process.stdin.fd).isDirectory())
+        throw new Error('standard input is a directory')
       const writer = await openWriter(dir)
       try {
         if (lines) await appendLines((batch) => writer.appendBatch(batch))

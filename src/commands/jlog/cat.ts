@@ -1,6 +1,7 @@
 /** `bobbin jlog cat` and `tail`: records of a journal, at rest and as they come. Neither moves a checkpoint nor writes anything. */
 import type { Command } from 'commander'
 import { getCheckpoint, type LogId, readRecords } from '../../../jlog/index.js'
+import { bytesOfArgument } from '../../arguments.js'
 import { DamageLog } from './damage-log.js'
 import { after, followOn } from './follow-on.js'
 import { place } from './options.js'
@@ -23,7 +24,8 @@ export function addCat(jlog: Command): void {
     .action(async (dir: string, { subscriber, json, verify = false }: CatFlags) => {
       const damage = new DamageLog()
       const output = { ...(json ? { json } : {}), onUnreadable: damage.unreadable.bind(damage) }
-      const from = subscriber === undefined ? undefined : await getCheckpoint(dir, subscriber)
+      const from =
+        subscriber === undefined ? undefined : await getCheckpoint(dir, bytesOfArgument(subscriber))
       for await (const batch of readRecords(dir, {
         ...(from === undefined ? {} : { after: from }),
         onDamage: 'skip',

@@ -8,6 +8,7 @@ import {
   type Safety,
   type SubscriberName,
 } from '../../../jlog/index.js'
+import { bytesOfArgument } from '../../arguments.js'
 import { UsageError } from '../../program.js'
 
 const SAFETY_BY_NAME = { unsafe: SAFETY.unsafe, almost_safe: SAFETY.almostSafe, safe: SAFETY.safe }
@@ -51,7 +52,7 @@ export function place(text: string): 'begin' | 'end' | LogId {
 
 /** A subscriber's name: text, or with `--hex` any bytes. */
 export function subscriberName(text: string, hex: boolean | undefined): SubscriberName {
-  if (!hex) return text
+  if (!hex) return bytesOfArgument(text)
   if (/^(?:[0-9a-f]{2})+$/i.test(text)) return Buffer.from(text, 'hex')
   throw new UsageError(`${JSON.stringify(text)} is no name in hexadecimal digits`)
 }
