@@ -42,6 +42,8 @@ export class JournalSet {
   readonly #observe: JournalSetOptions['observe']
   /** In order of last use. */
   readonly #writers = new Map<string, OpenWriter>()
+  /** Names of those being taken away: nobody may open one meanwhile. */
+  readonly #deleting = new Set<string>()
   #closed = false
 
   private constructor(root: string, options: JournalSetOptions) {
@@ -83,11 +85,7 @@ export class JournalSet {
    * @throws JlogError JLOG_ERR_OPEN when there is none of that name
    */
   async path(name: string): Promise<string> {
-    if (!(await this.has(name))) {
-      throw new JlogError('JLOG_ERR_OPEN', `there is no journal ${JSON.stringify(name)}`, {
-        advice: 'make it first, or look at the list of journals',
-      })
-    }
+    if (!(await this.has(name))) throw missing(name)
     return join(this.root, name)
   }
 
@@ -111,10 +109,16 @@ export class JournalSet {
   /** Takes the journal away, with all its records. */
   async delete(name: string): Promise<void> {
     const path = await this.path(name)
-    await this.#forget(name)
+    if (this.#deleting.has(name)) throw missing(name)
     // Renamed first: a crash in the middle must not leave half a journal under its name.
     const doomed = join(this.root, `${DELETED_PREFIX}${name}-${process.pid}-${Date.now()}`)
-    await rename(path, doomed)
+    this.#deleting.add(name)
+    try {
+      await this.#forget(name)
+      await rename(path, doomed)
+    } finally {
+      this.#deleting.delete(name)
+    }
     await syncDirectory(this.root)
     await rm(doomed, { recursive: true })
   }
@@ -169,6 +173,7 @@ export class JournalSet {
     }
     const path = await this.path(name)
     this.#throwIfClosed()
+    if (this.#deleting.has(name)) throw missing(name)
     const raced = this.#writers.get(name)
     if (raced !== undefined) return this.#touch(name, raced)
     const observer = this.#observe?.(name)
@@ -209,6 +214,12 @@ export class JournalSet {
       () => undefined,
     )
   }
+}
+
+function missing(name: string): JlogError {
+  return new JlogError('JLOG_ERR_OPEN', `there is no journal ${JSON.stringify(name)}`, {
+    advice: 'make it first, or look at the list of journals',
+  })
 }
 
 /** A write that found no room: nothing of it was acknowledged, and there may be room later. A sync is never tried again. */

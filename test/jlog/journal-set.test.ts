@@ -104,3 +104,35 @@ it('refuses when closed', async () => {
   await expect(set.append('log', ['x'])).rejects.toMatchObject({ code: 'JLOG_ERR_ILLEGAL_WRITE' })
   expect(await payloads(join(dir, 'log'))).toEqual(['last'])
 })
+
+it('opens no writer on a journal that is being deleted', async () => {
+  const set = await JournalSet.open(dir)
+  for (let round = 0; round < 20; round++) {
+    await set.create('one')
+    await set.append('one', ['first'])
+    const deleted = set.delete('one')
+    const codes = new Set<string>()
+    let isDeleted = false
+    const appending = Array.from({ length: 4 }, async () => {
+      while (!isDeleted)
+        await set.append('one', ['x']).catch((error: { code: string }) => codes.add(error.code))
+    })
+    await deleted
+    isDeleted = true
+    await Promise.all(appending)
+    // Of the writer that was closed, or of no journal: never of half a one.
+    for (const code of codes) expect(['JLOG_ERR_OPEN', 'JLOG_ERR_ILLEGAL_WRITE']).toContain(code)
+    await expect(set.append('one', ['x'])).rejects.toMatchObject({ code: 'JLOG_ERR_OPEN' })
+  }
+  await set.close()
+})
+
+it('deletes a journal once, whoever asks together', async () => {
+  const set = await JournalSet.open(dir)
+  await set.create('one')
+  await set.append('one', ['x'])
+  const results = await Promise.allSettled([set.delete('one'), set.delete('one')])
+  expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected'])
+  expect(results[1]).toMatchObject({ reason: { code: 'JLOG_ERR_OPEN' } })
+  await set.close()
+})
