@@ -1,4 +1,4 @@
-/** What request headers ask for: the version it must have (If-Match), and the content type (Accept). */
+/** What request headers ask for: the version it must have (If-Match), and the content type (Accept); and what they send (Content-Type). */
 import Type from 'typebox'
 import { HttpError } from './problem.js'
 
@@ -40,4 +40,9 @@ export function preferred<T extends string>(
     return 0
   }
   return types.reduce((best, type) => (qualityOf(type) > qualityOf(best) ? type : best), types[0])
+}
+
+/** The type that Content-Type names, in lower case and without parameters (RFC 9110, section 8.3.1); empty when there is none. */
+export function mediaType(header: string | undefined): string {
+  return (header ?? '').split(';', 1)[0]!.trim().toLowerCase()
 }

@@ -378,7 +378,8 @@ const settings = {
   pre_commit: Type.Integer({
     minimum: 0,
     maximum: 64 * 1024 * 1024,
-    description: 'Bytes of the pre-commit buffer; 0 is none.',
+    description:
+      'Bytes of the pre-commit buffer; 0 is none. Records in it are as safe as others, and reach subscribers when further ones do not fit.',
   }),
 }
 const compression = Type.Enum(['off', 'none', 'lz4'], {

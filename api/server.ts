@@ -22,6 +22,7 @@ import { loadShedding } from './plugins/load-shedding.js'
 import { type ApiMetrics, metrics } from './plugins/metrics.js'
 import type { Rate } from './plugins/rate.js'
 import { RefusalLog, recordRefusedCertificates, refusalOf } from './plugins/refusals.js'
+import { requestHead } from './plugins/request-head.js'
 import { requestIds, requestLogging } from './plugins/request-log.js'
 import { handleClientError, handleError, handleNotFound, Problem } from './problem.js'
 import type { Reason } from './readiness.js'
@@ -132,6 +133,7 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
     rate: limits.rate,
     onRefused: (request, error) => refusals.add(refusalOf(request, error)),
   })
+  await app.register(requestHead)
   const jobs = new Jobs()
   app.addHook('preClose', () => jobs.close())
   await app.register(audit, { spool: options.spool, jobs })

@@ -14,7 +14,12 @@ export {
   pendingReaders,
   type SubscriberName,
 } from './checkpoints.js'
-export { type Compression, type CreateOptions, createJournal } from './create.js'
+export {
+  type Compression,
+  type CreateOptions,
+  createJournal,
+  MAX_SUBSCRIBER_BYTES,
+} from './create.js'
 export { changeEndian, type EndianOptions, type EndianReport } from './endian.js'
 export { JLOG_ERROR_CODES, JlogError, type JlogErrorCode, type JlogErrorDetails } from './errors.js'
 export {

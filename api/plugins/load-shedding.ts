@@ -8,6 +8,8 @@ import { Transform } from 'node:stream'
 import type { FastifyPluginAsync, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { Counter, Gauge, type Registry } from 'prom-client'
+import { FORM_TYPE } from '../multipart.js'
+import { mediaType } from '../negotiation.js'
 import { HttpError, notTaken } from '../problem.js'
 import { REASON_CODES, type Reason, type ReasonCode } from '../readiness.js'
 import { MESSAGE_TYPE } from '../schemas.js'
@@ -156,8 +158,8 @@ function takesBody({ method }: RouteOptions): boolean {
 }
 
 function isStreamed({ headers }: FastifyRequest): boolean {
-  const type = headers['content-type'] ?? ''
-  return type.startsWith(MESSAGE_TYPE) || type.startsWith('multipart/')
+  const type = mediaType(headers['content-type'])
+  return type === MESSAGE_TYPE || type === FORM_TYPE
 }
 
 /** What the request will hold in memory, about, as far as its head says. */

@@ -15,6 +15,7 @@ import {
 } from '../injection-json.js'
 import { FORM_TYPE, type FormPart, formParts, malformed } from '../multipart.js'
 import { readNdjson } from '../ndjson.js'
+import { mediaType } from '../negotiation.js'
 import { requireScopes } from '../plugins/auth.js'
 import { HttpError, problemOf, refuseWhenNotReady } from '../problem.js'
 import {
@@ -124,7 +125,7 @@ export const injectionRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (a
   )
 
   function messageOf(request: FastifyRequest): NewMessage | Promise<NewMessage> {
-    const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase()
+    const type = mediaType(request.headers['content-type'])
     const query = request.query as Parameters<typeof messageFromQuery>[0]
     if (type === MESSAGE_TYPE) {
       const complete = messageFromQuery(query)

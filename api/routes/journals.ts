@@ -5,6 +5,7 @@ import Type from 'typebox'
 import { alterJournal, describeJournal, formatLogId } from '../../jlog/index.js'
 import { Capacity } from '../capacity.js'
 import { alterOptionsFromJson, createOptionsFromJson, journalToJson } from '../journal-json.js'
+import { mediaType } from '../negotiation.js'
 import { requireScopes } from '../plugins/auth.js'
 import { HttpError } from '../problem.js'
 import {
@@ -46,7 +47,14 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
     },
     async () => {
       const described = []
-      for (const name of await journals.names()) described.push(await describe(name))
+      for (const name of await journals.names()) {
+        try {
+          described.push(await describe(name))
+        } catch (error) {
+          // One that was deleted meanwhile is no reason to tell of none.
+          if ((await journals.names()).includes(name)) throw error
+        }
+      }
       return { journals: described }
     },
   )
@@ -182,7 +190,7 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       const { name } = request.params
       // Whoever may log may not forge what the service itself has logged.
       if (ownJournals.includes(name)) requireScopes(request, reply, 'admin')
-      const records = parseRecords(request.headers['content-type'] ?? '', request.body)
+      const records = parseRecords(request.headers['content-type'], request.body)
       const { first, last, count } = await journals.append(name, records)
       reply.code(201)
       return { first: formatLogId(first), last: formatLogId(last), count }
@@ -190,8 +198,8 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   )
 }
 
-function parseRecords(contentType: string, body: unknown): Uint8Array[] {
-  const type = contentType.split(';')[0]!.trim().toLowerCase()
+function parseRecords(contentType: string | undefined, body: unknown): Uint8Array[] {
+  const type = mediaType(contentType)
   if (!Buffer.isBuffer(body)) {
     throw new HttpError(
       415,

@@ -7,6 +7,7 @@ import Type from 'typebox'
 import { passing } from '../../spool/index.js'
 import { takeBody } from '../body.js'
 import { structureToJson } from '../message-json.js'
+import { mediaType } from '../negotiation.js'
 import { HttpError, refuseWhenNotReady } from '../problem.js'
 import {
   Binary,
@@ -142,7 +143,7 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
     async (request, reply) => {
       refuseWhenNotReady(options)
       const { id } = request.params
-      if (!request.headers['content-type']?.startsWith(MESSAGE_TYPE)) {
+      if (mediaType(request.headers['content-type']) !== MESSAGE_TYPE) {
         throw new HttpError(
           415,
           'FST_ERR_CTP_INVALID_MEDIA_TYPE',

@@ -14,6 +14,7 @@ import {
   type LogId,
   lastId,
   listJournal,
+  MAX_SUBSCRIBER_BYTES,
   parseLogId,
   type ReadRecordsOptions,
   type RecordBatch,
@@ -107,11 +108,17 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
     },
     async (request, reply) => {
       const { name, sub } = request.params
-      const { whence } = request.query
       const dir = await journals.path(name)
+      const bytes = Buffer.byteLength(sub)
+      if (bytes > MAX_SUBSCRIBER_BYTES) {
+        const detail = `a subscriber's name has up to ${MAX_SUBSCRIBER_BYTES} bytes, this one has ${bytes}`
+        throw new HttpError(400, 'JLOG_ERR_INVALID_SUBSCRIBER', detail)
+      }
+      const whence = parseWhence(request.query.whence)
+      if (typeof whence === 'object' && 'log' in whence) refuseAhead(whence, await lastId(dir))
       const checkpoint = await capacity.make(
         async () => (await listJournal(dir)).checkpoints.length,
-        () => addSubscriber(dir, sub, parseWhence(whence)),
+        () => addSubscriber(dir, sub, whence),
       )
       reply.code(201)
       return { name: sub, checkpoint: formatLogId(checkpoint) }
@@ -229,10 +236,7 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
           'the checkpoint is after that id already; rewind=true moves it back',
         )
       }
-      const last = await lastId(dir)
-      if (compareLogIds(id, last) > 0) {
-        throw new HttpError(409, 'CHECKPOINT_AHEAD', `the journal ends at ${formatLogId(last)}`)
-      }
+      refuseAhead(id, await lastId(dir))
       await setCheckpoint(dir, sub, id)
       return { checkpoint: formatLogId(id) }
     },
@@ -260,6 +264,12 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       tails.signal.removeEventListener('abort', end)
     }
   }
+}
+
+/** Of a checkpoint there, what is appended up to it would be lost on the subscriber. Throws HttpError 409. */
+function refuseAhead(id: LogId, last: LogId): void {
+  if (compareLogIds(id, last) <= 0) return
+  throw new HttpError(409, 'CHECKPOINT_AHEAD', `the journal ends at ${formatLogId(last)}`)
 }
 
 function isRewind(query: unknown): boolean {

@@ -2,6 +2,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import {
+  compareLogIds,
   follow,
   formatLogId,
   type LogId,
@@ -28,7 +29,7 @@ export const tailRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         operationId: 'journal_tail',
         summary: 'Follow a journal',
         description:
-          'Server-Sent Events, one a record: its `id` is the log id, so that Last-Event-ID resumes after it; its `data` is the record as JSON.',
+          'Server-Sent Events, one a record: its `id` is the log id, so that Last-Event-ID resumes after it; its `data` is the record as JSON. An id after the end of the journal is refused (409): what is appended up to it would be passed over.',
         tags: ['journals'],
         params: JournalParams,
         querystring: Type.Object(
@@ -46,7 +47,7 @@ export const tailRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
             description: 'The events',
             content: { 'text/event-stream': { schema: Type.String() } },
           },
-          ...problems(400, 404, 429),
+          ...problems(400, 404, 409, 429),
         },
       },
     },
@@ -54,6 +55,7 @@ export const tailRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
       const dir = await journals.path(request.params.name)
       const source = journalSource(dir)
       const after = await startOf(source, request.headers['last-event-id'] || request.query.from)
+      await refuseAhead(source, after)
       const admitted = await tails.admit(async () => {
         reply.hijack()
         const { raw } = reply
@@ -97,6 +99,18 @@ function journalSource(dir: string): JournalSource {
 async function startOf(source: JournalSource, from: string): Promise<LogId | undefined> {
   if (from === 'begin') return undefined
   return from === 'end' ? source.end() : parseLogId(from)
+}
+
+/**
+ * Whoever has seen records after the journal's end has seen those of another that had its name, or what a repair took off. What is
+ * appended now has ids that they know, and would be passed over without a word. Throws HttpError 409.
+ */
+async function refuseAhead(source: JournalSource, after: LogId | undefined): Promise<void> {
+  if (after === undefined) return
+  const end = await source.end()
+  if (compareLogIds(after, end) <= 0) return
+  const detail = `${formatLogId(after)} is after the journal's end, ${formatLogId(end)}; begin again, or at the end`
+  throw new HttpError(409, 'LOG_ID_AHEAD', detail)
 }
 
 function recordEvents(batch: RecordBatch): Buffer {

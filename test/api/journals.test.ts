@@ -158,6 +158,26 @@ describe('journals', () => {
   })
 })
 
+describe('the list of journals', () => {
+  it('is there while others are made and deleted', async () => {
+    const api = await startWithJournal()
+    let isOver = false
+    const churning = [1, 2].map(async (i) => {
+      while (!isOver) {
+        await api.journals.create(`other${i}`)
+        await api.journals.delete(`other${i}`)
+      }
+    })
+    for (let i = 0; i < 100; i++) {
+      const list = await api.app.inject({ url: '/v1/journals' })
+      expect(list.statusCode, list.payload).toBe(200)
+      expect(list.json().journals).toContainEqual(expect.objectContaining({ name: 'log' }))
+    }
+    isOver = true
+    await Promise.all(churning)
+  })
+})
+
 describe('subscribers', () => {
   it('are added in every place, listed with their lag, and removed', async () => {
     const api = await startWithJournal()
@@ -181,6 +201,12 @@ describe('subscribers', () => {
     })
     expect((await add('x', 'copy:nobody')).json()).toMatchObject({
       status: 404,
+      code: 'JLOG_ERR_INVALID_SUBSCRIBER',
+    })
+    // Records up to it would be passed over.
+    expect((await add('x', '0:4')).json()).toMatchObject({ status: 409, code: 'CHECKPOINT_AHEAD' })
+    expect((await add('x'.repeat(127), 'begin')).json()).toMatchObject({
+      status: 400,
       code: 'JLOG_ERR_INVALID_SUBSCRIBER',
     })
     expect((await add('x', 'middle')).json()).toMatchObject({

@@ -71,6 +71,17 @@ describe('GET /v1/journals/{name}/tail', () => {
       expect(await take(events, 2)).toEqual(['5', '6'])
   })
 
+  it('refuses an id after the end, up to which nothing would come', async () => {
+    const { api, append } = await start()
+    await append('1', '2')
+    for (const headers of [{}, { 'last-event-id': '00000000:00000003' }]) {
+      const from = 'last-event-id' in headers ? 'begin' : '00000007:00000001'
+      const url = `/v1/journals/log/tail?from=${from}`
+      const refused = await api.app.inject({ url, headers })
+      expect(refused.json()).toMatchObject({ status: 409, code: 'LOG_ID_AHEAD' })
+    }
+  })
+
   it('gives every record once and in order to each of many, whenever they came', {
     timeout: 60_000,
   }, async () => {
