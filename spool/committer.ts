@@ -156,6 +156,7 @@ export interface CommitterHooks {
   settle?(tx: Transaction): Promise<void>
   /** Called last in each transaction that has something to write; may write more. */
   beforeCommit(tx: Transaction): void
+  /** Called once that transaction is committed. */
   afterCommit(tx: Transaction): void
 }
 
@@ -294,7 +295,6 @@ export class Committer {
     this.#since = (group[0] as Queued).since
     const tx = new Transaction(this.#store, this.#counters)
     for (const queued of group) queued.run(tx)
-    if (tx.writes.length > 0 || tx.records.length > 0) this.#hooks.beforeCommit(tx)
     this.#underWay = true
     const start = performance.now()
     this.#commit(tx).then(
@@ -305,6 +305,8 @@ export class Committer {
 
   async #commit(tx: Transaction): Promise<void> {
     const { writes } = tx
+    // Here, so that what it throws, over a damaged page say, fails the group and not the process.
+    if (writes.length > 0 || tx.records.length > 0) this.#hooks.beforeCommit(tx)
     if (this.#hooks.settle !== undefined) await this.#hooks.settle(tx)
     if (writes.length === 0) return
     this.#store.touched(bytesMapped(writes))
@@ -344,7 +346,8 @@ export class Committer {
     if (this.#observer !== undefined && isWorthTelling) {
       this.#observer.committed({ milliseconds, operations: group.length, events: tx.events })
     }
-    this.#hooks.afterCommit(tx)
+    // After a group that wrote nothing, what the hooks hold may be of one before it that failed.
+    if (tx.writes.length > 0) this.#hooks.afterCommit(tx)
     // The disk first: while it works, this thread answers those it has finished with.
     this.#next()
     for (const queued of group) queued.settle()

@@ -7,7 +7,15 @@ import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 import { openSpool, type Spool } from '../../spool/index.js'
 import { type FileSystem, LoopMount, loopMountProblem } from '../faults/loop-mount.js'
-import { bodyOf, bytes, codeOf, expectSound, message, temporaryDirectory } from './support.js'
+import {
+  bodyOf,
+  bytes,
+  codeOf,
+  EVENTS,
+  expectSound,
+  message,
+  temporaryDirectory,
+} from './support.js'
 
 const run = promisify(execFile)
 
@@ -72,6 +80,45 @@ test('a full tmpfs', async ({ skip }) => {
   try {
     await fillAndHeal(directory)
   } finally {
+    await run('umount', [directory])
+  }
+})
+
+test('a commit that failed is not taken for done when a call comes after it that writes nothing', async ({
+  skip,
+}) => {
+  const directory = join(await temporaryDirectory(), 'disk')
+  const problem = await mountTmpfs(directory, 12 * 1024 * 1024)
+  if (problem !== null) skip(problem)
+  const ballast = join(directory, 'ballast')
+  let spool: Spool | undefined
+  try {
+    const path = join(directory, 'spool')
+    spool = await openSpool({ path, events: EVENTS, largeMessageThreshold: 8_000_000 })
+    const id = (await spool.swapOut(message('x'))).ids[0] as string
+    await spool.indexQueue()
+    await writeFile(ballast, bytes(8 * 1024 * 1024))
+    await spool.swapOutMeta(id, { context: { conn: { a: 'b' } } }, { force: false })
+    // One transaction: the removal, its record and what was not forced go with what there is no room for.
+    const failed = await Promise.allSettled([
+      spool.dispose(id, { type: 'delivery' }),
+      spool.swapOut(message(bytes(7_000_000))),
+    ])
+    expect(failed.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+    expect(await codeOf(spool.swapRemove('0190a5c0-0000-7000-8000-000000000000'))).toBe(
+      'SPOOL_ERR_NOT_FOUND',
+    )
+    await rm(ballast)
+    expect((await spool.meta(id)).context.conn).toEqual({ a: 'b' })
+    expect(spool.outbox.backlog()).toMatchObject([{ journal: 'mainlog', records: 1 }])
+    expect((await spool.claim({ domain: 'example.com' })).messages).toHaveLength(1)
+    await spool.log({ type: 'heartbeat' })
+    const waiting = spool.outbox.pending('mainlog', { maxRecords: 10, maxBytes: 1e6 })
+    expect(waiting.map(({ seq }) => seq)).toEqual([1, 2])
+    expect((await spool.upkeep.check()).problems).toEqual([])
+  } finally {
+    await rm(ballast, { force: true })
+    await spool?.close()
     await run('umount', [directory])
   }
 })
