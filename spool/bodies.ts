@@ -84,6 +84,8 @@ export class Bodies {
   readonly #options: BodiesOptions
   /** Large bodies being read, by id, with their number of readers. */
   readonly #held = new Map<string, number>()
+  /** Bodies whose chunks the transaction under way removes: until it is committed they can still be read, at once. */
+  readonly #going = new Set<string>()
   #reads = 0
   #bytesRead = 0
   /** Bodies to delete once their readers have let go. */
@@ -204,6 +206,7 @@ export class Bodies {
   drop(tx: Transaction, { body, size }: BodyRef): () => void {
     if (size <= this.#options.largeMessageThreshold && !this.#held.has(keyOf(body))) {
       for (let n = chunkCount(size) - 1; n >= 0; n--) tx.remove('chunks', chunkKey(body, n))
+      this.#going.add(keyOf(body))
       return () => undefined
     }
     tx.put('staged', body, EMPTY)
@@ -234,6 +237,7 @@ export class Bodies {
   ): SwappedBody {
     const slice = this.#told(ref, onCorrupt)
     const key = keyOf(ref.body)
+    if (this.#going.has(key)) return new SmallRead(ref, start, end, slice(start, end))
     this.#held.set(key, (this.#held.get(key) ?? 0) + 1)
     return new LargeRead(ref, start, end, slice, () => this.#letGo(key))
   }
@@ -256,6 +260,7 @@ export class Bodies {
 
   /** There is room again: deletes what could not be deleted. */
   committed(): void {
+    this.#going.clear()
     for (const body of this.#left.splice(0)) this.#removeLater(body)
   }
 

@@ -34,6 +34,11 @@ export class SmallRead implements SwappedBody {
   }
 
   release(): void {}
+
+  /** The beginning of what was read, when that is the whole. */
+  upTo(ref: BodyRef, end: number): SmallRead {
+    return new SmallRead(ref, 0, end, this.#bytes.subarray(0, end))
+  }
 }
 
 export class LargeRead implements SwappedBody {

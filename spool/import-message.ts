@@ -43,8 +43,8 @@ interface Holder {
 
 /** Shared bodies of which is remembered where they are. */
 const MAX_SHARED = 4096
-/** Clocks differ. */
-const MAX_AHEAD_MS = 24 * 3600 * 1000
+/** Clocks differ, by so much; after a restart the spool's goes on from its last id. */
+const MAX_AHEAD_MS = 60_000
 const EMPTY = Buffer.alloc(0)
 
 export class MessageImporter {
@@ -246,9 +246,9 @@ export class MessageImporter {
       const kept = parseId(id)
       if (isOurKind(kept) && this.#core.store.db('messages').get(kept) === undefined) return [kept]
     }
-    return Array.from({ length: count }, () =>
-      created === undefined ? this.#core.ids.next() : idAt(created),
-    )
+    // An id of a time to come would hold all that are made later behind it.
+    const isPast = created !== undefined && created <= Date.now()
+    return Array.from({ length: count }, () => (isPast ? idAt(created) : this.#core.ids.next()))
   }
 
   /** A trace field (RFC 5322 section 3.6.7) before the message, its line ended as the message's are. */

@@ -1,5 +1,6 @@
 /** Parts of a body, found as it is read in pieces and never whole in memory. */
 import type { Bodies } from './bodies.js'
+import { SmallRead } from './body-read.js'
 import type { BodyRef } from './layout.js'
 import type { SwappedBody } from './message.js'
 import { MimeScanner, type MimeStructure, scanMime } from './mime.js'
@@ -21,12 +22,14 @@ export async function readHeaders(
   const held = bodies.readInPieces(ref, whole, onCorrupt)
   try {
     const scanner = new MimeScanner()
-    for await (const piece of bodies.readInPieces(ref, whole, onCorrupt).stream) {
+    const isRead = held instanceof SmallRead
+    const pieces = isRead ? held : bodies.readInPieces(ref, whole, onCorrupt)
+    for await (const piece of pieces.stream) {
       scanner.push(piece)
       if (scanner.headerLength !== undefined) break
     }
     const end = scanner.headerLength ?? scanner.finish().root.headerLength
-    return bodies.read(ref, { start: 0, end }, onCorrupt)
+    return isRead ? held.upTo(ref, end) : bodies.read(ref, { start: 0, end }, onCorrupt)
   } finally {
     held.release()
   }

@@ -253,3 +253,22 @@ test('after any calls at once, the counts are those of a plain map', async () =>
     { numRuns: 15 },
   )
 })
+
+test('who begins to read while a removal is being written reads to the end', async () => {
+  const spool = await temporarySpool({ largeMessageThreshold: 1_000_000 })
+  const header = 'Subject: x\r\n'.repeat(50_000)
+  const body = Buffer.from(`${header}\r\n`)
+  const [id] = await store(spool, body)
+  const removal = spool.swapRemove(id!)
+  // The transaction is on its way, the message still there.
+  await setImmediate()
+  await setImmediate()
+  const whole = await spool.swapIn(id!)
+  const headers = spool.swapInHeaders(id!)
+  const structure = spool.swapInStructure(id!)
+  await removal
+  await setImmediate()
+  expect((await whole.buffer()).equals(body)).toBe(true)
+  expect((await (await headers).buffer()).toString()).toBe(header)
+  expect(await structure).toMatchObject({ size: body.length })
+})

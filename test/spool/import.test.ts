@@ -319,6 +319,28 @@ test('another Bobbin spool: ids, times, dictionaries, shared bodies, dropped con
   await expectSound(spool, join(directory, 'target'))
 })
 
+test('of a time to come: an id of now, and the clock of the spool stays where it is', async () => {
+  const { spool, directory } = await target()
+  const ahead = Date.now() + 20 * 3_600_000
+  const time = ahead.toString(16).padStart(12, '0')
+  const id = `${time.slice(0, 8)}-${time.slice(8)}-7000-8000-000000000000`
+  const source = await writeAll(join(directory, 'eml'), {
+    'a.eml': `X-Bobbin-Export: ${id}\n${mail('kept@example.com')}`,
+  })
+  const queue = await writeAll(join(directory, 'queue'), {
+    [`${ahead}_${ahead}_0_61403_e0Y0Ym_1_one.example`]: harakaFile(),
+  })
+  expect(await spool.importFrom(source, PLAIN)).toMatchObject({ imported: 1 })
+  expect(await spool.importFrom(queue, PLAIN)).toMatchObject({ imported: 1 })
+  await spool.close()
+  const again = await temporarySpool({ path: join(directory, 'target') })
+  const soon = { nextAttempt: Date.now() + 3_600_000 }
+  const [now] = (await again.swapOut(message('x', soon))).ids
+  const ids = (await allOf(again)).map((meta) => meta.id)
+  expect(ids.at(-1)).toBe(now)
+  expect((await again.claim()).messages.map(({ rcptto }) => rcptto)).toEqual(['kept@example.com'])
+})
+
 test('a leased message is due when its lease ends; one that waits to be removed is left', async () => {
   const { spool, directory } = await target()
   const path = join(directory, 'source')
