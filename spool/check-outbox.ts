@@ -3,9 +3,9 @@ import type { Findings } from './check-report.js'
 import type { Pace } from './jobs.js'
 import {
   decodeCounters,
-  decodeGaps,
   decodeJournalState,
   gapsKey,
+  isKnownGap,
   journalStateKey,
   STATE_COUNTERS,
   STATE_FORMAT,
@@ -119,8 +119,7 @@ function lengthsOf(firstSeq: number, row: Buffer): number[] | undefined {
 
 /** Whether repair has noted that these records were lost. */
 function isKnown(snapshot: Snapshot, journal: string, from: number, to: number): boolean {
-  const known = decodeGaps(snapshot.get('state', gapsKey(journal)))
-  return known.some((gap) => gap[0] <= from && gap[1] >= to)
+  return isKnownGap(snapshot.get('state', gapsKey(journal)), from, to)
 }
 
 function doneUpTo(snapshot: Snapshot, journal: string): number {

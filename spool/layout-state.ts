@@ -87,3 +87,8 @@ export function gapsKey(journal: string): Buffer {
 export function decodeGaps(row: Buffer | undefined): [from: number, to: number][] {
   return row === undefined ? [] : (unpack(row) as [number, number][])
 }
+
+/** Whether a row of gaps says so of all these records. */
+export function isKnownGap(row: Buffer | undefined, from: number, to: number): boolean {
+  return decodeGaps(row).some((gap) => gap[0] <= from && gap[1] >= to)
+}

@@ -8,6 +8,8 @@ import { SpoolError } from './errors.js'
 import {
   CHUNK_BYTES,
   decodeJournalState,
+  gapsKey,
+  isKnownGap,
   type JournalStateRow,
   journalStateKey,
   outboxKey,
@@ -23,6 +25,7 @@ import type {
   OutboxRecord,
   OutboxSize,
 } from './outbox.js'
+import { assertEnded, unreachable } from './range-end.js'
 import type { RowStore } from './rows.js'
 import { checkJournal } from './validate.js'
 
@@ -44,6 +47,7 @@ export class OutboxStore implements Outbox {
   /** What the transaction under way makes of `nextSeq`. */
   #coming = new Map<string, number>()
 
+  /** Throws SPOOL_ERR_CORRUPT when its last records cannot be reached, unless the store is only read. */
   constructor(store: RowStore, committer: () => Committer) {
     this.#store = store
     this.#committer = committer
@@ -62,11 +66,20 @@ export class OutboxStore implements Outbox {
     const found: OutboxRecord[] = []
     const state = this.#journals.get(journal)
     if (state === undefined) return found
+    const from = Math.max(afterSeq, state.doneUpTo) + 1
     let bytes = 0
-    for (const record of this.#records(journal, Math.max(afterSeq, state.doneUpTo) + 1)) {
+    let next = from
+    for (const record of this.#records(journal, from)) {
       bytes += record.payload.length
       if (found.length >= maxRecords || (found.length > 0 && bytes > maxBytes)) break
+      // What lies in a damaged page is passed over in silence: it must not be taken for relayed.
+      if (record.seq !== next) this.#assertKnown(journal, next, record.seq - 1)
       found.push(record)
+      next = record.seq + 1
+    }
+    if (found.length === 0 && from < state.nextSeq) {
+      const end = outboxKey(journal, Number.MAX_SAFE_INTEGER)
+      assertEnded(this.#store, 'outbox', null, { start: outboxKey(journal, from), end })
     }
     return found
   }
@@ -106,7 +119,7 @@ export class OutboxStore implements Outbox {
     const all: OutboxBacklog[] = []
     for (const [journal, { nextSeq, doneUpTo }] of this.#journals) {
       const records = nextSeq - 1 - doneUpTo
-      const [first] = records > 0 ? this.pending(journal, { maxRecords: 1, maxBytes: 1 }) : []
+      const [first] = records > 0 ? this.#records(journal, doneUpTo + 1) : []
       const oldest = first === undefined ? null : first.sec * 1000 + Math.floor(first.usec / 1000)
       all.push({ journal, records, oldest })
     }
@@ -181,6 +194,16 @@ export class OutboxStore implements Outbox {
     }
   }
 
+  /** Throws SPOOL_ERR_CORRUPT unless repair has noted that these records were lost. */
+  #assertKnown(journal: string, from: number, to: number): void {
+    if (isKnownGap(this.#store.db('state').get(gapsKey(journal)), from, to)) return
+    const what = `records ${from} to ${to} of journal ${journal} cannot be read from the outbox`
+    throw new SpoolError('SPOOL_ERR_CORRUPT', what, {
+      file: this.#store.path,
+      advice: 'stop the service and run bobbin spool repair; what follows them waits for it',
+    })
+  }
+
   *#records(journal: string, from: number): Generator<OutboxRecord, void, void> {
     for (const { records } of this.#rows(journal, from)) {
       for (const record of records) if (record.seq >= from) yield record
@@ -221,8 +244,10 @@ export class OutboxStore implements Outbox {
       const name = Buffer.from(key).toString('utf8', start.length)
       this.#journals.set(name, { nextSeq: doneUpTo + 1, doneUpTo, batch })
     }
+    let isEmpty = true
     for (const journal of this.#journalsWithRows()) {
-      let nextSeq = 1
+      isEmpty = false
+      let nextSeq = 0
       const last = {
         start: outboxKey(journal, Number.MAX_SAFE_INTEGER),
         end: outboxKey(journal, 0),
@@ -234,9 +259,14 @@ export class OutboxStore implements Outbox {
         const { firstSeq } = splitOutboxKey(Buffer.from(key))
         nextSeq = firstSeq + unpackRow(firstSeq, value).length
       }
+      // Numbers that are given again would be written over records that wait.
+      if (nextSeq === 0 && !this.#store.readOnly) throw unreachable(this.#store, 'outbox')
       const state = this.#journals.get(journal)
       if (state === undefined) this.#journals.set(journal, { nextSeq, doneUpTo: 0, batch: null })
       else state.nextSeq = Math.max(state.nextSeq, nextSeq)
+    }
+    if (isEmpty && !this.#store.readOnly && this.#store.count('outbox') > 0) {
+      throw unreachable(this.#store, 'outbox')
     }
   }
 

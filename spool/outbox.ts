@@ -52,7 +52,7 @@ export interface OutboxBacklog {
 export interface Outbox {
   /** Journals with waiting records or a noted batch. */
   journals(): string[]
-  /** In commit order, durable ones only. */
+  /** In commit order, durable ones only. Throws SPOOL_ERR_CORRUPT for one that cannot be read, or a stretch that cannot be reached. */
   pending(journal: string, limits: OutboxLimits): OutboxRecord[]
   noted(journal: string): OutboxBatch | null
   /** Durable when it resolves. With `doneUpTo`, the batch before is deleted in the same transaction. */

@@ -66,7 +66,11 @@ export function pageError(store: { path: string }, name: DatabaseName, error: un
   return isOfPages ? unreachable(store, name, error) : error
 }
 
-function unreachable({ path }: { path: string }, name: DatabaseName, cause?: unknown): SpoolError {
+export function unreachable(
+  { path }: { path: string },
+  name: DatabaseName,
+  cause?: unknown,
+): SpoolError {
   const what = `what is behind a damaged page of ${name} cannot be read`
   return new SpoolError('SPOOL_ERR_CORRUPT', what, {
     file: path,
