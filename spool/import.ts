@@ -285,7 +285,8 @@ class Run {
   async #remove(message: SourceMessage): Promise<void> {
     if (this.#options.remove !== true || !this.#source.removesEach) return
     try {
-      await message.remove()
+      // What is there under another name, as a Maildir's may be, is still to be known.
+      if (!(await message.remove())) return
     } catch (error) {
       this.#left ??= `${message.originalId} cannot be removed: ${(error as Error).message}`
       return

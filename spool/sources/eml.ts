@@ -2,11 +2,12 @@
  * A folder of `.eml` files, with the folders in it, or one such file. A message is known by where its file is
  * below the folder, its size and when it was changed: another message under the same name is new.
  */
+import type { Stats } from 'node:fs'
 import { lstat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { throwIfAborted } from '../jobs.js'
 import { readEnvelope } from './envelope-fields.js'
-import { entriesOf, FileRemover, isMissing, openRegular, readFrom } from './files.js'
+import { entriesOf, FileRemover, isGarbled, isMissing, openRegular, readFrom } from './files.js'
 import type { Source, SourceContent, SourceMessage } from './source.js'
 
 export class EmlSource implements Source {
@@ -32,18 +33,18 @@ export class EmlSource implements Source {
 
   async *messages(): AsyncGenerator<SourceMessage, void, void> {
     for await (const { path, name } of this.#files()) {
-      let stats: Awaited<ReturnType<typeof lstat>>
+      let stats: Stats | undefined
       try {
         stats = await lstat(path)
       } catch (error) {
-        if (isMissing(error)) continue
-        throw error
+        if (!isMissing(error)) throw error
+        if (!isGarbled(path)) continue
       }
       yield {
-        key: `${name}\n${stats.size} ${stats.mtimeMs}`,
+        key: `${name}\n${stats?.size} ${stats?.mtimeMs}`,
         originalId: name,
         open: () => open(path),
-        remove: () => this.#remover.remove(path),
+        remove: () => this.#remover.remove(path, stats),
       }
     }
   }

@@ -1,6 +1,6 @@
 /** Files of a source: only regular ones are opened, no symbolic link is followed, and removals are synced. */
-import { constants, type Dirent } from 'node:fs'
-import { type FileHandle, open, opendir, unlink } from 'node:fs/promises'
+import { constants, type Dirent, type Stats } from 'node:fs'
+import { type FileHandle, lstat, open, opendir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { SpoolError } from '../errors.js'
 import { passedBy } from '../passing.js'
@@ -16,6 +16,9 @@ export async function openRegular(path: string): Promise<FileHandle> {
     // Not waiting for the other end of what turns out to be a pipe.
     handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   } catch (cause) {
+    if (isMissing(cause) && isGarbled(path)) {
+      throw new SourceError(3, 'its name is not UTF-8: give it another')
+    }
     if (isMissing(cause)) throw new SourceGone(path)
     throw unreadable(cause)
   }
@@ -61,6 +64,11 @@ export function isMissing(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === 'ENOENT'
 }
 
+/** Whether it may be another path than the one on the disk: bytes that are no UTF-8 are lost in it. */
+export function isGarbled(path: string): boolean {
+  return path.includes('\ufffd')
+}
+
 /** Entries of a directory as they come. Throws SPOOL_ERR_OPEN. */
 export async function* entriesOf(directory: string): AsyncGenerator<Dirent, void, void> {
   try {
@@ -77,13 +85,19 @@ export async function* entriesOf(directory: string): AsyncGenerator<Dirent, void
 export class FileRemover {
   #touched = new Set<string>()
 
-  async remove(path: string): Promise<void> {
+  /** False when it is not there. `as`: what it was when it was listed; throws when it has changed since. */
+  async remove(path: string, as?: Stats): Promise<boolean> {
     try {
+      if (as !== undefined && !isSame(await lstat(path), as)) {
+        throw new Error('it has changed since it was listed')
+      }
       await unlink(path)
     } catch (error) {
       if (!isMissing(error)) throw error
+      return false
     }
     this.#touched.add(dirname(path))
+    return true
   }
 
   async settle(): Promise<void> {
@@ -98,4 +112,8 @@ export class FileRemover {
       }
     }
   }
+}
+
+function isSame(a: Stats, b: Stats): boolean {
+  return a.ino === b.ino && a.size === b.size && a.mtimeMs === b.mtimeMs
 }

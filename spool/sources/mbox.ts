@@ -55,8 +55,8 @@ export class MboxSource implements Source {
       yield {
         key: `${start} ${digest}`,
         originalId: `${start}`,
-        open: () => this.#open(start, end),
-        remove: async () => undefined,
+        open: () => this.#open({ start, end, digest }),
+        remove: async () => false,
       }
       this.#seen = end
     }
@@ -86,13 +86,13 @@ export class MboxSource implements Source {
 
   async close(): Promise<void> {}
 
-  async #open(start: number, end: number): Promise<SourceContent> {
+  async #open({ start, end, digest }: Stretch): Promise<SourceContent> {
     const handle = await openRegular(this.base)
     try {
       const { from, bodyAt } = await readFromLine(handle, start, end)
       const bodyEnd = await withoutEmptyLine(handle, bodyAt, end)
       const raw = requote(
-        readFrom(handle, bodyAt, bodyEnd),
+        await unchanged(handle, { start, end, digest }, { start: bodyAt, end: bodyEnd }),
         this.format === 'mbox' ? UNQUOTE_RD : UNQUOTE_O,
       )
       const { envelope, body } = await readEnvelope(raw)
@@ -198,9 +198,37 @@ async function readFromLine(
   end: number,
 ): Promise<{ from: string | undefined; bodyAt: number }> {
   const line = await readAt(handle, start, Math.min(end, start + MAX_FROM_LINE))
+  if (!line.subarray(0, FROM.length).equals(FROM)) throw changed()
   const lf = line.indexOf(LF)
   if (lf < 0) throw new SourceError(2, 'the line it begins with does not end')
   return { from: senderOf(line.toString('utf8', 0, lf)), bodyAt: start + lf + 1 }
+}
+
+/** The bytes of a part, which fail at its end when the whole is not what it was when its boundaries were looked for. */
+async function unchanged(
+  handle: FileHandle,
+  whole: Stretch,
+  part: { start: number; end: number },
+): Promise<AsyncIterable<Uint8Array>> {
+  const { start, end, digest } = whole
+  const hash = createHash('sha256')
+  const hashedEnd = end - lineEndsAfter(await readAt(handle, Math.max(start, end - 4), end))
+  hash.update(await readAt(handle, start, Math.min(part.start, hashedEnd)))
+  return hashing()
+
+  async function* hashing(): AsyncGenerator<Uint8Array, void, void> {
+    let at = part.start
+    for await (const piece of readFrom(handle, part.start, part.end)) {
+      hash.update(piece.subarray(0, Math.max(0, hashedEnd - at)))
+      at += piece.length
+      yield piece
+    }
+    if (hash.digest('hex') !== digest) throw changed()
+  }
+}
+
+function changed(): SourceError {
+  return new SourceError(3, 'it changed while it was read')
 }
 
 /** `From address date`. What mail programs of people write there is no address. */

@@ -65,8 +65,11 @@ export interface SourceMessage {
   readonly originalId: string
   /** Throws SourceError, SourceGone. */
   open(): Promise<SourceContent>
-  /** Takes it out of the source; on the disk once `settle` has returned. Idempotent. */
-  remove(): Promise<void>
+  /**
+   * Takes it out of the source; on the disk once `settle` has returned. Idempotent. False when it is not there any more, or under
+   * another name. Throws when it has changed since it was listed.
+   */
+  remove(): Promise<boolean>
 }
 
 export interface Source {

@@ -151,11 +151,13 @@ export class SpoolSource implements Source {
     }
   }
 
-  async #remove(id: string): Promise<void> {
+  async #remove(id: string): Promise<boolean> {
     try {
       await this.#reader.remove(id)
+      return true
     } catch (error) {
       if (!(error instanceof SpoolError && error.code === 'SPOOL_ERR_NOT_FOUND')) throw error
+      return false
     }
   }
 }

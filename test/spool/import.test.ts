@@ -1,4 +1,6 @@
 // Import from each kind of source: what comes in, what it is logged as, what stays.
+
+import { renameSync, writeFileSync } from 'node:fs'
 import {
   chmod,
   mkdir,
@@ -10,7 +12,7 @@ import {
   writeFile,
 } from 'node:fs/promises'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   checkSpool,
   type ImportProgress,
@@ -339,6 +341,85 @@ test('of a time to come: an id of now, and the clock of the spool stays where it
   const ids = (await allOf(again)).map((meta) => meta.id)
   expect(ids.at(-1)).toBe(now)
   expect((await again.claim()).messages.map(({ rcptto }) => rcptto)).toEqual(['kept@example.com'])
+})
+
+test('a file whose name is no UTF-8 is told, and stays', async () => {
+  const { spool, directory } = await target()
+  const base = await writeAll(directory, {
+    'Maildir/new/1.a.host': mail('a@example.com'),
+    'Maildir/cur/2.b.host:2,S': mail('b@example.com'),
+    'eml/a.eml': mail('c@example.com'),
+  })
+  const garbled = (name: string) => Buffer.from(join(base, name), 'latin1')
+  await writeFile(garbled('Maildir/new/3.\xff.host'), mail('d@example.com'))
+  await writeFile(garbled('eml/\xff.eml'), mail('e@example.com'))
+  for (const [folder, imported] of Object.entries({ Maildir: 2, eml: 1 })) {
+    const report = await spool.importFrom(join(base, folder), { ...PLAIN, remove: true })
+    expect(report).toMatchObject({ imported, failed: 1, total: imported + 1, removed: imported })
+    expect(report.failures).toMatchObject([{ result: 3, reason: expect.stringContaining('UTF-8') }])
+  }
+})
+
+describe('a source that changes while it is read', () => {
+  /** Calls `change` when the message to that recipient is about to be stored. */
+  async function changing(directory: string, to: string, change: () => void): Promise<Spool> {
+    const preSwapOutMeta = ({ rcptto }: { rcptto: string }) => {
+      if (rcptto === to) change()
+    }
+    return temporarySpool({ path: join(directory, 'target'), hooks: { preSwapOutMeta } })
+  }
+
+  test('an .eml file that is another by now is not removed, and is new to the next run', async () => {
+    const directory = await temporaryDirectory()
+    const source = await writeAll(join(directory, 'eml'), { 'a.eml': mail('a@example.com') })
+    const file = join(source, 'a.eml')
+    const spool = await changing(directory, 'a@example.com', () =>
+      writeFileSync(file, mail('b@example.com', 'the rest of it\n')),
+    )
+    const first = await spool.importFrom(source, { ...PLAIN, remove: true })
+    expect(first).toMatchObject({ imported: 1, removed: 0, left: expect.stringContaining('a.eml') })
+    const second = await spool.importFrom(source, { ...PLAIN, remove: true })
+    expect(second).toMatchObject({ imported: 1, removed: 1, left: null })
+    expect(Object.keys(await contentsOf(spool)).toSorted()).toEqual([
+      'a@example.com',
+      'b@example.com',
+    ])
+  })
+
+  test('an mbox that is another by now gives no message that never was', async () => {
+    const directory = await temporaryDirectory()
+    const one = `From s@example.org x\n${mail('a@example.com')}\n`
+    const two = `From s@example.org x\n${mail('b@example.com', 'a line\n')}\n`
+    const source = await writeAll(directory, { mbox: one + two, other: two + two })
+    const spool = await changing(directory, 'a@example.com', () =>
+      renameSync(join(source, 'other'), join(source, 'mbox')),
+    )
+    const options = { ...PLAIN, concurrency: 1, remove: true }
+    const report = await spool.importFrom(join(source, 'mbox'), options)
+    expect(report).toMatchObject({ imported: 1, failed: 1, removed: 0 })
+    expect(report.failures).toMatchObject([
+      { result: 3, reason: expect.stringContaining('changed') },
+    ])
+    expect(await spool.stats()).toMatchObject({ messages: 1 })
+  })
+
+  test('a Maildir: what a reader moves to cur is imported once, and removed there', async () => {
+    const directory = await temporaryDirectory()
+    const names = Array.from({ length: 300 }, (_, i) => `new/${i}.a.host`)
+    const files = names.map((name, i) => [name, mail(`r${i}@example.com`)])
+    const source = await writeAll(join(directory, 'Maildir'), Object.fromEntries(files))
+    await mkdir(join(source, 'cur'))
+    const [seen] = await readdir(join(source, 'new'))
+    const spool = await changing(
+      directory,
+      `r${Number.parseInt(seen as string, 10)}@example.com`,
+      () => renameSync(join(source, 'new', seen as string), join(source, 'cur', `${seen}:2,S`)),
+    )
+    const report = await spool.importFrom(source, { ...PLAIN, remove: true })
+    expect(report).toMatchObject({ imported: 300, already: 1, failed: 0 })
+    expect(await spool.stats()).toMatchObject({ messages: 300 })
+    expect(await readdir(join(source, 'cur'))).toEqual([])
+  })
 })
 
 test('a leased message is due when its lease ends; one that waits to be removed is left', async () => {
