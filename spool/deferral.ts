@@ -117,8 +117,14 @@ export class Deferral implements Held {
   async spool(keys: readonly Buffer[]): Promise<void> {
     const here = keys.filter((key) => this.has(key))
     if (here.length === 0) return
-    await this.core.committer.submit((tx) => this.#take(tx, here), 0)
-    for (const key of here) this.core.metas.forget(key)
+    const { committer, metas } = this.core
+    const taken: Buffer[] = []
+    try {
+      await committer.submit((tx) => this.#take(tx, here, taken), 0)
+      for (const key of taken) metas.forget(key)
+    } finally {
+      for (const key of taken) metas.end(key)
+    }
   }
 
   /** Spools all of them, then takes no more. Throws what spooling throws, and says how many are lost. */
@@ -158,14 +164,17 @@ export class Deferral implements Held {
     return this.#moves.get(tx)?.ids.has(key.toString('latin1')) ?? false
   }
 
-  /** Within a transaction in memory: takes messages out, to be written to the store with it. */
-  #take(tx: Transaction, keys: readonly Buffer[]): void {
+  /** Within a transaction in memory: takes messages out, to be written to the store with it; `taken` count as being written. */
+  #take(tx: Transaction, keys: readonly Buffer[], taken: Buffer[]): void {
     const { metas, bodies } = this.core
     const move = this.#moves.get(tx) ?? new Move()
     for (const key of this.#withSharers(keys)) {
       const stored = tx.get('messages', key)
       const record = metas.current(tx, key)
       if (stored === undefined || record === undefined) continue
+      // What is not forced would be made here still, and be gone with the message.
+      metas.begin(key)
+      taken.push(key)
       const claim = record.lease && tx.get('leases', claimKey(record.lease.token))
       move.add(key, record, claim ? decodeClaim(claim) : null, () => this.#rowsOf(record))
       const { messagesRemoved, bytesRemoved } = tx.counters

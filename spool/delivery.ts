@@ -78,5 +78,6 @@ export class Delivery {
 
   committed(): void {
     this.lanes.committed()
+    this.#expiry.committed()
   }
 }

@@ -50,6 +50,8 @@ export class Expiry {
   #from: Buffer = FIRST_ID
   /** The first of those that has to be looked at again. */
   #again: Buffer | null = null
+  /** The first that the transaction under way has to be looked at for. */
+  #coming: Buffer | null = null
 
   constructor(parts: ExpiryParts) {
     this.#parts = parts
@@ -70,6 +72,7 @@ export class Expiry {
     const { store } = this.#parts
     const { writes } = tx
     const ends = new Map<string, number | null>()
+    this.#coming = null
     for (let i = 0, end = writes.length; i < end; i++) {
       const { db, key, value, track } = writes[i] as (typeof writes)[number]
       if (db !== 'messages') continue
@@ -81,11 +84,19 @@ export class Expiry {
       }
       const after = value === undefined ? null : decodeExpiry(value)
       ends.set(name, after)
-      if (value !== undefined && after === null) this.#lookAgain(key)
+      if (value !== undefined && after === null) {
+        if (this.#coming === null || key.compare(this.#coming) < 0) this.#coming = key
+      }
       if (before === after) continue
       if (before !== null) tx.remove('expiry', queueKey(before, key))
       if (after !== null) tx.put('expiry', queueKey(after, key), Buffer.alloc(0))
     }
+  }
+
+  /** What was looked at before that was not there yet. */
+  committed(): void {
+    if (this.#coming !== null) this.#lookAgain(this.#coming)
+    this.#coming = null
   }
 
   /** Removes what has expired; resolves when there is no more, or nothing but what cannot go yet. */

@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setImmediate } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import {
   type DispositionType,
@@ -158,6 +159,21 @@ describe('a message in memory', () => {
     expect(forced).toMatchObject({ result: 'complete', meta: { binding: 'one', version: 4 } })
     expect(await onDisk(path)).toEqual([id])
     expect(await spool.meta(id)).toMatchObject({ context: { mess: { a: 'b', c: 'd' } } })
+    await expectSound(spool, path)
+  })
+
+  test('a change that is not forced, while the message is being spooled, is kept', async () => {
+    const { spool, path } = await unsafeSpool()
+    const [id] = (await held(spool, 'x')) as [string]
+    const context = spool.context(id, 'mess')
+    const forced = context.set('forced', '1')
+    const unforced: Promise<unknown>[] = []
+    for (let isOver = false, n = 0; !isOver; n++) {
+      if (n < 50) unforced.push(context.set(`unforced ${n}`, '2', { force: false }))
+      isOver = await Promise.race([forced.then(() => true), setImmediate(false)])
+    }
+    await Promise.all(unforced)
+    expect(await context.size()).toBe(unforced.length + 1)
     await expectSound(spool, path)
   })
 

@@ -12,6 +12,7 @@ import {
   writeFile,
 } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import {
   checkSpool,
@@ -341,6 +342,25 @@ test('of a time to come: an id of now, and the clock of the spool stays where it
   const ids = (await allOf(again)).map((meta) => meta.id)
   expect(ids.at(-1)).toBe(now)
   expect((await again.claim()).messages.map(({ rcptto }) => rcptto)).toEqual(['kept@example.com'])
+})
+
+test('an old message goes by the retention of the spool, also when that is looked at while it comes', async () => {
+  const directory = await temporaryDirectory()
+  const spool = await temporarySpool({ path: join(directory, 'target'), maxRetention: 3600 })
+  const [young] = (await spool.swapOut(message('young'))).ids
+  await spool.expire()
+  for (let i = 0; i < 6; i++) {
+    const file = `170000000000${i}_1700000000001_0_61403_e0Y0Ym_1_one.example`
+    const queue = await writeAll(join(directory, `queue-${i}`), { [file]: harakaFile() })
+    const importing = spool.importFrom(queue, PLAIN)
+    for (let isOver = false; !isOver; ) {
+      await spool.expire()
+      isOver = await Promise.race([importing.then(() => true), setImmediate(false)])
+    }
+    expect(await importing).toMatchObject({ imported: 1 })
+  }
+  await spool.expire()
+  expect((await allOf(spool)).map(({ id }) => id)).toEqual([young])
 })
 
 test('a file whose name is no UTF-8 is told, and stays', async () => {
