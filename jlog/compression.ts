@@ -14,6 +14,14 @@ const MOST_EXPANSION = 255
 /** The largest payload that an LZ4 block can hold (LZ4_MAX_INPUT_SIZE), and so libjlog. */
 export const MAX_LZ4_PAYLOAD_BYTES = 0x7e000000
 
+/** What libjlog stores for a payload of 0 bytes where nothing compresses: as many zeros as its buffer has. */
+const LIBJLOG_EMPTY_BYTES = 16384
+
+/** May a payload of `length` bytes take `stored` bytes where nothing compresses? */
+export function isStoredAsIs(length: number, stored: number): boolean {
+  return length === stored || (length === 0 && stored === LIBJLOG_EMPTY_BYTES)
+}
+
 /** @returns the bytes to store; a view of the payload itself for provider none */
 export type Compress = (payload: Uint8Array) => Uint8Array
 
@@ -36,7 +44,7 @@ export function storedBound(length: number): number {
  */
 export function decompressPayload(stored: Buffer, length: number, provider: number): Buffer {
   if (provider === COMPRESSION_PROVIDERS.none) {
-    if (stored.length === length) return stored
+    if (isStoredAsIs(length, stored.length)) return stored.subarray(0, length)
   } else if (provider === COMPRESSION_PROVIDERS.lz4) {
     const payload = decompressLz4(stored, length)
     if (payload?.length === length) return payload

@@ -15,6 +15,7 @@
  * Promises: bounded memory and near linear time for any bytes; every byte of the segment is in exactly one extent.
  */
 import type { SegmentChecksums } from './checksums.js'
+import { isStoredAsIs } from './compression.js'
 import type { DamageBytes } from './damage-bytes.js'
 import { IndexWitness } from './damage-index.js'
 import { COMPRESSION_PROVIDERS, compressionProvider, headerBytes, isCompressed } from './format.js'
@@ -291,7 +292,7 @@ export class HeaderShape {
     if (!this.#compressed) return true
     const length = this.bytes.word(at + 12)
     const stored = this.bytes.word(at + 16)
-    if (!this.#lz4) return length === stored
+    if (!this.#lz4) return isStoredAsIs(length, stored)
     // LZ4 gains at most 255 to 1, and loses at most one byte in 255 and sixteen.
     return stored >= 1 && length <= stored * 255 && stored <= length + Math.ceil(length / 255) + 16
   }

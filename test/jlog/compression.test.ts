@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto'
-import { readFile, rm } from 'node:fs/promises'
+import { appendFile, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { compressorFor, decompressPayload, storedBound } from '../../jlog/compression.js'
 import { createJournal } from '../../jlog/create.js'
+import { type LogId, openReader, readRecords, repairJournal } from '../../jlog/index.js'
 import { openWriter } from '../../jlog/writer.js'
 import { fixture, makeTemporary, manifest, recordsOnDisk } from './journals.js'
+import { collect } from './reading.js'
 
 let scratch: string
 beforeEach(async () => {
@@ -54,6 +56,45 @@ describe.each([
     expect(rest[1]!.length).toBe(0)
     expect(rest[2]!.toString() === 'ü'.repeat(400_000)).toBe(true)
   })
+})
+
+test("libjlog's empty record where nothing compresses, 16384 bytes of zeros, is a record and no damage", async () => {
+  const dir = join(scratch, 'none')
+  await createJournal(dir, { compression: 'none', unitLimit: 16_000, subscribers: ['s'] })
+  const header = Buffer.alloc(20)
+  for (const [at, word] of [0x15106a00, 5, 6, 0, 16384].entries())
+    header.writeUInt32LE(word, at * 4)
+  const empty = Buffer.concat([header, Buffer.alloc(16384)])
+  const append = async (text: string) => {
+    const writer = await openWriter(dir)
+    await writer.append(text)
+    await writer.close()
+  }
+  await append('before')
+  await appendFile(join(dir, '00000000'), empty)
+  await append('after')
+  await appendFile(join(dir, '00000001'), empty)
+  const whole = [
+    { log: 0, marker: 1, text: 'before' },
+    { log: 0, marker: 2, text: '' },
+    { log: 1, marker: 1, text: 'after' },
+    { log: 1, marker: 2, text: '' },
+  ]
+  const asText = ({ id, payload }: { id: LogId; payload: Buffer }) => ({
+    ...id,
+    text: `${payload}`,
+  })
+  expect((await recordsOnDisk(dir)).length).toBe(4)
+  expect((await collect(readRecords(dir))).map(asText)).toEqual(whole)
+  expect((await repairJournal(dir)).segments.map(({ changed }) => changed)).toEqual([false, false])
+  const reader = await openReader(dir, 's')
+  const read = []
+  for (let next = await reader.readInterval(); next; next = await reader.readInterval()) {
+    read.push(...[...(await reader.readBatch())].map(asText))
+    await reader.checkpoint(next.last)
+  }
+  await reader.close()
+  expect(read).toEqual(whole)
 })
 
 test('what libjlog compressed comes out as it went in', async () => {
