@@ -57,7 +57,7 @@ export class CheckpointFile {
   }
 
   /**
-   * Durable afterwards when the journal's safety is 2.
+   * Durable afterwards when the journal's safety is 2. When that fails, it says what it said before.
    * @returns what it said before
    * @throws JlogError as `read`
    */
@@ -66,13 +66,23 @@ export class CheckpointFile {
       const before = this.#readNow()
       await this.#file.write(encodeCheckpoint(id), 0)
       if (this.#file.size() > CHECKPOINT_BYTES) await this.#file.truncate(CHECKPOINT_BYTES)
-      if (safety === SAFETY.safe) await this.#file.sync()
+      if (safety === SAFETY.safe) await this.#sync(before)
       return before
     })
   }
 
   async close(): Promise<void> {
     await this.#file.close()
+  }
+
+  /** Who is told that it failed takes nothing as read: then the next interval must not begin after it. */
+  async #sync(before: LogId | null): Promise<void> {
+    try {
+      await this.#file.sync()
+    } catch (error) {
+      if (before !== null) await this.#file.write(encodeCheckpoint(before), 0).catch(() => {})
+      throw error
+    }
   }
 
   /** Under the lock of the file that bears the name now, which may be another than was opened. */
@@ -303,6 +313,18 @@ export async function removeConsumedSegments(
   const limit = Math.min(earliest, newest)
   for (const name of names) if (isBeside(name, limit)) await removeIfThere(join(dir, name))
   return consumed
+}
+
+/**
+ * As `removeConsumedSegments`, after a checkpoint has moved: what cannot be removed is left for the next to try, because the one who moved
+ * it must not be told that it was not moved.
+ */
+export async function tryToRemoveConsumed(dir: string, listed?: JournalListing): Promise<void> {
+  try {
+    await removeConsumedSegments(dir, {}, listed)
+  } catch (error) {
+    if (!(error instanceof JlogError)) throw error
+  }
 }
 
 async function isHeld(dir: string, { segments, checkpoints }: JournalListing): Promise<boolean> {

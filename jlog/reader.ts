@@ -5,7 +5,7 @@
  */
 
 import { join } from 'node:path'
-import { CheckpointFile, removeConsumedSegments, type SubscriberName } from './checkpoints.js'
+import { CheckpointFile, type SubscriberName, tryToRemoveConsumed } from './checkpoints.js'
 import { JlogError } from './errors.js'
 import { segmentFile } from './format.js'
 import { firstSegmentFrom, type JournalListing, listJournal } from './journal-directory.js'
@@ -176,8 +176,7 @@ export class JournalReader {
 
   async #moveCheckpoint(id: LogId): Promise<void> {
     const before = await this.#checkpoint.write(id, this.#settings.safety)
-    if (before === null || before.log < id.log)
-      await removeConsumedSegments(this.#dir, {}, this.#listed)
+    if (before === null || before.log < id.log) await tryToRemoveConsumed(this.#dir, this.#listed)
   }
 
   /** Opens the segment that has what comes after `at`, or is the last one. */

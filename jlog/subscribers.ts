@@ -8,8 +8,8 @@ import {
   readCheckpoint,
   readCheckpoints,
   removeCheckpoint,
-  removeConsumedSegments,
   type SubscriberName,
+  tryToRemoveConsumed,
 } from './checkpoints.js'
 import { firstId, lastId } from './journal-end.js'
 import type { LogId } from './log-id.js'
@@ -94,7 +94,7 @@ export async function setCheckpoint(
     await file.close()
   }
   const moved = before === null || before.log < id.log
-  if (moved && (options.clean ?? true)) await removeConsumedSegments(dir)
+  if (moved && (options.clean ?? true)) await tryToRemoveConsumed(dir)
 }
 
 async function resolveWhence(dir: string, whence: Whence): Promise<LogId> {

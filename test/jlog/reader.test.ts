@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs'
-import { readFile, truncate, unlink, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, truncate, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
   addSubscriber,
+  cleanJournal,
   getCheckpoint,
   type JournalReader,
   type LogId,
@@ -134,6 +135,22 @@ describe('JournalReader', () => {
     expect(existsSync(segment(end.log))).toBe(true)
     await reader.close()
     await slow.close()
+  })
+
+  it('moves a checkpoint also where what nobody needs cannot be removed', async () => {
+    const dir = await filled(60, { subscribers: ['s', 't'] })
+    await unlink(join(dir, '00000000'))
+    // As the directory that it is, it cannot be unlinked.
+    await mkdir(join(dir, '00000000'))
+    const end = { log: 3, marker: 1 }
+    await setCheckpoint(dir, 't', end)
+    const reader = await openReader(dir, 's')
+    await reader.checkpoint({ log: 2, marker: 1 })
+    await setCheckpoint(dir, 's', end)
+    expect(await reader.position()).toEqual(end)
+    expect((await reader.readInterval())!.first).toEqual({ log: 3, marker: 2 })
+    await reader.close()
+    await expect(cleanJournal(dir)).rejects.toMatchObject({ code: 'JLOG_ERR_FILE_WRITE' })
   })
 
   it('keeps everything while a checkpoint cannot be read', async () => {
