@@ -17,6 +17,7 @@ import { holdBack } from './expect-continue.js'
 import { audit } from './plugins/audit.js'
 import { auth } from './plugins/auth.js'
 import { type BodyParserOptions, bodyParsers } from './plugins/body-parsers.js'
+import { closing } from './plugins/closing.js'
 import { document } from './plugins/document.js'
 import { loadShedding } from './plugins/load-shedding.js'
 import { type ApiMetrics, metrics } from './plugins/metrics.js'
@@ -110,6 +111,8 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
     requestTimeout: limits.requestTimeout,
     connectionTimeout: limits.idleTimeout ?? 0,
     forceCloseConnections: 'idle',
+    // plugins/closing.ts has a problem document for it.
+    return503OnClosing: false,
     schemaController,
     bodyLimit: limits.maxBufferedBody,
     // To routes the one server is as the other; Fastify's types make two of them.
@@ -124,6 +127,7 @@ export async function buildServer(options: ApiOptions): Promise<FastifyInstance>
   for (const schema of [Problem, Meta, Journal, JobSchema, MimePartSchema]) app.addSchema(schema)
 
   await app.register(requestIds)
+  await app.register(closing)
   // Before any route: it looks at each.
   const refusals = new RefusalLog(options.spool, app.log)
   app.addHook('onClose', () => refusals.close())
