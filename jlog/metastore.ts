@@ -108,7 +108,8 @@ export class MetastoreFile {
   read(): Metastore {
     const bytes = this.#file.readNow(0, METASTORE_BYTES)
     const meta = decodeMetastore(bytes)
-    if (meta) return meta
+    // With a limit of 0, which libjlog takes, each segment would be full before its first record, and the next one made without end.
+    if (meta !== null && meta.unitLimit > 0) return meta
     refuseOtherByteOrder(bytes, this.#file.path)
     throw new JlogError('JLOG_ERR_META_OPEN', 'the metastore is damaged', {
       file: this.#file.path,

@@ -321,6 +321,24 @@ describe('a writer', () => {
     expect((await recordsOnDisk(dir)).length).toBe(before.length + 1)
   })
 
+  test('refuses segments of size 0, as libjlog makes them, where each would be full before its first record', async () => {
+    await createJournal(dir)
+    const writer = await openWriter(dir)
+    await writer.append('one')
+    const metastore = await readFile(join(dir, 'metastore'))
+    metastore.writeUInt32LE(0, 4)
+    await writeFile(join(dir, 'metastore'), metastore)
+    const damaged = { code: 'JLOG_ERR_META_OPEN' }
+    await expect(writer.append('two')).rejects.toMatchObject(damaged)
+    await expect(openWriter(dir)).rejects.toMatchObject(damaged)
+    expect(inSegments(await readdir(dir))).toEqual(['00000000'])
+    metastore.writeUInt32LE(100, 4)
+    await writeFile(join(dir, 'metastore'), metastore)
+    await writer.append('three')
+    await writer.close()
+    expect(await texts()).toEqual(['one', 'three'])
+  })
+
   test('stops with a clear error after segment ffffffff', async () => {
     await createJournal(dir, { unitLimit: 100 })
     await advanceStorageLog(dir, 0, 0xffffffff)
