@@ -37,6 +37,8 @@ export function serverOptions({
     maxHeaderSize: maxHeaderBytes,
     headersTimeout: headers,
     requestTimeout,
+    // Its answer would be no problem document. plugins/request-head.ts has one.
+    requireHostHeader: false,
     // Node.js looks every 30 seconds by default: late by that much.
     connectionsCheckingInterval: Math.min(MAX_CHECKING_MS, Math.ceil(headers / 4)),
   }

@@ -20,6 +20,11 @@ export function holdBack(app: FastifyInstance): void {
     }
     app.routing(request, response)
   })
+  // Anything else that is expected: Node.js's own answer is no problem document. plugins/request-head.ts has one.
+  app.server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
+    waiting.add(request)
+    app.routing(request, response)
+  })
 }
 
 /** Whether the client waits, and will not send the body of a request that is answered now. */

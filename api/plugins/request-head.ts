@@ -18,8 +18,21 @@ const register: FastifyPluginAsync = async (app) => {
 
 export const requestHead = fp(register, { name: 'request-head' })
 
-function refusalOf({ method, headers, url = '' }: IncomingMessage): HttpError | undefined {
+function refusalOf({
+  method,
+  headers,
+  httpVersion,
+  url = '',
+}: IncomingMessage): HttpError | undefined {
   const { 'content-encoding': encoding, 'transfer-encoding': transfer } = headers
+  // RFC 9112, section 3.2
+  if (httpVersion === '1.1' && headers.host === undefined)
+    return new HttpError(400, 'HOST_MISSING', 'headers.host: missing')
+  // RFC 9110, section 10.1.1
+  if (headers.expect !== undefined && !/^100-continue$/i.test(headers.expect)) {
+    const detail = `headers.expect: ${headers.expect}: 100-continue is all that is met`
+    return new HttpError(417, 'EXPECTATION_FAILED', detail)
+  }
   // RFC 9112, section 6.1: Node.js takes off the chunks, and nothing else.
   if (transfer !== undefined && transfer.toLowerCase() !== 'chunked') {
     const detail = `headers.transfer-encoding: ${transfer}: send it chunked, or with its Content-Length`

@@ -44,7 +44,7 @@ describe('a request whose body is not what is to be stored', () => {
     const { host, port } = await api.listen()
     const send = async (coding: string) => {
       const socket = connect(port, host)
-      socket.end(
+      socket.write(
         `POST ${ENVELOPE} HTTP/1.1\r\nHost: x\r\nContent-Type: message/rfc822\r\nConnection: close\r\nTransfer-Encoding: ${coding}\r\n\r\n2\r\nhi\r\n0\r\n\r\n`,
       )
       return String((await socket.setEncoding('utf8').toArray()).join(''))
@@ -63,6 +63,25 @@ describe('a request whose body is not what is to be stored', () => {
     const refused = await api.app.inject({ method: 'PUT', url, headers, payload: 'zz' })
     expect(refused.json()).toMatchObject({ status: 400, code: 'PARTIAL_PUT' })
     expect((await api.app.inject({ url })).payload).toBe(MAIL)
+  })
+})
+
+describe('a head that HTTP does not allow', () => {
+  it.each([
+    ['GET /healthz HTTP/1.1', 400, 'HOST_MISSING'],
+    [
+      `POST ${ENVELOPE} HTTP/1.1\r\nHost: x\r\nExpect: more\r\nContent-Length: 5`,
+      417,
+      'EXPECTATION_FAILED',
+    ],
+  ])('is told so in a problem document: %s', async (head, status, code) => {
+    const api = await startApi()
+    const { host, port } = await api.listen()
+    const socket = connect(port, host)
+    socket.write(`${head}\r\nConnection: close\r\n\r\n`)
+    const answer = String((await socket.setEncoding('utf8').toArray()).join(''))
+    expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} .*application/problem\\+json`, 's'))
+    expect(answer).toContain(`"code":"${code}"`)
   })
 })
 
