@@ -11,8 +11,10 @@ import {
   type SubscriberName,
   tryToRemoveConsumed,
 } from './checkpoints.js'
+import { SAFETY } from './format.js'
+import { listJournal } from './journal-directory.js'
 import { firstId, lastId } from './journal-end.js'
-import type { LogId } from './log-id.js'
+import { compareLogIds, type LogId } from './log-id.js'
 import { segmentStart } from './segment-index.js'
 import { readSettings } from './settings.js'
 
@@ -57,7 +59,35 @@ export async function addSubscriber(
   await readSettings(dir)
   const checkpoint = await resolveWhence(dir, whence)
   await createCheckpoint(dir, name, checkpoint)
-  return checkpoint
+  const isId = typeof whence === 'object' && 'log' in whence
+  return isId ? checkpoint : settled(dir, name, whence, checkpoint)
+}
+
+/**
+ * Until a subscriber is there it holds no segment: those that are after its checkpoint may have been removed meanwhile. Then it
+ * is put where it would begin now, so that nothing is missing after the checkpoint that is told.
+ */
+async function settled(
+  dir: string,
+  name: SubscriberName,
+  whence: Whence,
+  checkpoint: LogId,
+): Promise<LogId> {
+  let at = checkpoint
+  for (;;) {
+    const { segments } = await listJournal(dir)
+    if (segments.length === 0 || segments.includes(at.log)) return at
+    // The one to be copied may be gone by now; the new one is there.
+    const now = await resolveWhence(dir, whence).catch(() => at)
+    if (compareLogIds(at, now) === 0) return at
+    const file = await CheckpointFile.open(dir, name)
+    try {
+      await file.write(now, SAFETY.safe)
+    } finally {
+      await file.close()
+    }
+    at = now
+  }
 }
 
 /** @throws JlogError JLOG_ERR_INVALID_SUBSCRIBER when there is no such subscriber */
