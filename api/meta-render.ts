@@ -25,7 +25,8 @@ function textOf(value: object, prefix = ''): string {
     .join('')
 }
 
-function escapeText(text: string): string {
+/** Without control characters, so that no text forges a line, or moves the cursor of a terminal. */
+export function escapeText(text: string): string {
   return text.replace(/[\\\p{Cc}\u2028\u2029]/gu, (character) =>
     character === '\\' ? '\\\\' : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )

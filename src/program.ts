@@ -46,11 +46,16 @@ function report(error: unknown, debug: boolean): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage
   const { message, code } = error as { message?: string; code?: unknown }
   const named = typeof code === 'string' ? ` [${code}]` : ''
-  process.stderr.write(
-    `bobbin: ${(message ?? String(error)).replaceAll(/\s*\n\s*/g, ' ')}${named}\n`,
-  )
+  process.stderr.write(`bobbin: ${oneLine(message ?? String(error))}${named}\n`)
   if (debug && error instanceof Error) process.stderr.write(`${error.stack}\n`)
   return error instanceof UsageError ? EXIT.usage : EXIT.failed
+}
+
+/** What is in a name that was given, or met, must not move the cursor of a terminal. */
+function oneLine(text: string): string {
+  return text
+    .replaceAll(/\s*\n\s*/g, ' ')
+    .replaceAll(/\p{Cc}/gu, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
 function descendants(command: Command): Command[] {

@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander'
 import type { MetaJson, SpoolStateJson } from '../../api/client/index.js'
 import {
+  escapeText,
   META_FORMATS,
   type MetaFormat,
   metaToJson,
@@ -136,5 +137,6 @@ function offline(spool: Spool): SpoolSource {
 }
 
 function summary({ id, state, size, mailfrom, rcptto }: MetaJson): string {
-  return `${id}  ${state.padEnd(8)}  ${String(size).padStart(10)}  <${mailfrom}> -> <${rcptto}>`
+  const envelope = escapeText(`<${mailfrom}> -> <${rcptto}>`)
+  return `${id}  ${state.padEnd(8)}  ${String(size).padStart(10)}  ${envelope}`
 }

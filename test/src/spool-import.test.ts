@@ -69,6 +69,21 @@ it('at rest: imports, logs, says what failed, and goes on when it is run again',
   expect(missing.stderr).toMatch(/^bobbin: [^\n]*\[SPOOL_ERR_OPEN\]\n$/)
 })
 
+it('names of a source cannot forge lines, nor move the cursor', async () => {
+  const data = await temporaryDirectory()
+  const source = join(data, 'eml')
+  await writeAll(source, { 'a\ntotal: 7\n.eml': 'no envelope', '\u001b[2J.eml': 'no envelope' })
+  const at = ['--data', join(data, 'data')]
+  const { stdout, code } = await bobbin(['spool', 'import', source, ...at])
+  expect(code).toBe(1)
+  const text = stdout.toString()
+  expect(text).toContain('failed: a\\u000atotal: 7\\u000a.eml: its sender')
+  expect(text).toContain('failed: \\u001b[2J.eml: its sender')
+  expect(text.match(/^total: /gm)).toHaveLength(1)
+  const missing = await bobbin(['spool', 'import', join(source, '\u001b[2J\nx'), ...at])
+  expect(missing.stderr).toMatch(/^bobbin: \P{Cc}*\[SPOOL_ERR_OPEN\]\n$/u)
+})
+
 it('over --url below the configured root, by the settings of the service', async () => {
   const data = await temporaryDirectory()
   const root = join(data, 'root')

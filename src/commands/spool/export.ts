@@ -1,6 +1,7 @@
 /** `bobbin spool export`: messages as files, of a data directory or of a running service. */
 import { type Command, Option } from 'commander'
 import { ClientError, type MetaJson } from '../../../api/client/index.js'
+import { escapeText } from '../../../api/json.js'
 import {
   EXPORT_FORMATS,
   type ExportedMessage,
@@ -99,6 +100,6 @@ function fromJson(meta: MetaJson): ExportedMessage {
 }
 
 function exportText({ failures, ...sums }: ExportReport): string {
-  const failed = failures.map(({ id, reason }) => `failed: ${id}: ${reason}\n`).join('')
+  const failed = failures.map(({ id, reason }) => `failed: ${id}: ${escapeText(reason)}\n`).join('')
   return `${failed}${table(sums)}`
 }

@@ -1,6 +1,6 @@
 /** `bobbin spool import`: messages of another spool, at rest in a data directory or as a job of a running service. */
 import { type Command, Option } from 'commander'
-import { type ImportReportJson, importToJson } from '../../../api/json.js'
+import { escapeText, type ImportReportJson, importToJson } from '../../../api/json.js'
 import { IMPORT_FORMATS, type ImportFormat } from '../../../spool/index.js'
 import { collect, EXIT, print, wholeNumber } from '../../program.js'
 import { connect } from '../connection.js'
@@ -113,7 +113,8 @@ function importOver(
 function importText({ failures, results, ...sums }: ImportReportJson): string {
   const failed = failures
     .map(
-      ({ original_id, result, reason }) => `failed: ${original_id}: ${reason} (result ${result})\n`,
+      ({ original_id, result, reason }) =>
+        `failed: ${escapeText(original_id)}: ${escapeText(reason)} (result ${result})\n`,
     )
     .join('')
   return `${failed}${table({ ...sums, results })}`

@@ -1,5 +1,6 @@
 /** What the `bobbin spool` commands have in common: their options, and how a report is printed. */
 import type { Command } from 'commander'
+import { escapeText } from '../../../api/json.js'
 import type { Progress } from '../../../spool/index.js'
 
 export interface Options {
@@ -36,8 +37,8 @@ export function table(value: object, prefix = ''): string {
   return Object.entries(value)
     .map(([name, item]) =>
       typeof item === 'object' && item !== null
-        ? table(item, `${prefix}${name}.`)
-        : `${prefix}${name}: ${item ?? '-'}\n`,
+        ? table(item, `${prefix}${escapeText(name)}.`)
+        : `${prefix}${escapeText(name)}: ${item === null || item === undefined ? '-' : escapeText(String(item))}\n`,
     )
     .join('')
 }

@@ -1,7 +1,7 @@
 /** `bobbin spool quarantine …`: what could not be read, at rest in a data directory or in a running service. */
 import type { Command } from 'commander'
 import type { QuarantinedJson } from '../../../api/client/index.js'
-import { quarantineToJson } from '../../../api/json.js'
+import { escapeText, quarantineToJson } from '../../../api/json.js'
 import { openSpool, type Spool } from '../../../spool/index.js'
 import { spoolPath } from '../../data-directory.js'
 import { print } from '../../program.js'
@@ -97,5 +97,5 @@ function offline({ upkeep }: Spool): Source {
 
 function summary({ name, reason, meta }: QuarantinedJson): string {
   const envelope = meta === null ? '' : `  <${meta.mailfrom}> -> <${meta.rcptto}>`
-  return `${name}${envelope}  ${reason}`
+  return escapeText(`${name}${envelope}  ${reason}`)
 }

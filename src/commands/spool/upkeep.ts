@@ -1,5 +1,7 @@
 /** `bobbin spool check` and `repair`: at rest in a data directory, or as a job of a running service. */
+
 import type { Command } from 'commander'
+import { escapeText } from '../../../api/json.js'
 import {
   type CheckReport,
   checkSpool,
@@ -54,7 +56,7 @@ export function addUpkeep(spool: Command): void {
 }
 
 function checkText({ problems, found, counts, ...sums }: CheckReport): string {
-  const lines = problems.map(({ problem, what }) => `${problem}: ${what}\n`).join('')
+  const lines = problems.map(({ problem, what }) => `${problem}: ${escapeText(what)}\n`).join('')
   const more = found > problems.length ? `and ${found - problems.length} more\n` : ''
   return `${lines}${more}${table({ ...sums, problems: found })}${table(counts, 'problem.')}`
 }
@@ -69,7 +71,9 @@ function repairText(report: RepairReport & Partial<OfflineRepairReport>): string
   const salvaged =
     salvage == null ? '' : table({ salvage: { ...salvage, lostKeys: salvage.lostKeys.length } })
   const names = entries.map((name) => `quarantined: ${name}\n`).join('')
-  const left = after.problems.map(({ problem, what }) => `left: ${problem}: ${what}\n`).join('')
+  const left = after.problems
+    .map(({ problem, what }) => `left: ${problem}: ${escapeText(what)}\n`)
+    .join('')
   const sums = { found: before.found, left: after.found, quarantined }
   return `${salvaged}${names}${left}${table(mended, 'mended.')}${table(sums)}`
 }
