@@ -130,7 +130,8 @@ export class Leases {
       const until = now + Math.ceil(seconds * 1000)
       const messages: MessageMeta[] = []
       const looked = this.#lookedAt(tx)
-      const filter = `${binding ?? ''}\0${domain ?? ''}`
+      // A binding may be empty, and so may a domain.
+      const filter = JSON.stringify([binding, domain])
       const after = looked.get(filter)
       const keys = isFiltered
         ? this.#parts.lanes.due({ domain, binding }, now, after)

@@ -70,6 +70,15 @@ describe('a claim', () => {
     }
   })
 
+  test('of an empty binding hides nothing from one of any binding at the same time', async () => {
+    const spool = await temporarySpool()
+    const [first] = await store(spool, 1)
+    const [last] = await store(spool, 1, { binding: '' })
+    const claims = [spool.claim({ binding: '', domain: 'example.com' })]
+    claims.push(spool.claim({ domain: 'example.com' }))
+    expect((await Promise.all(claims)).map(idsOf)).toEqual([[last], [first]])
+  })
+
   test('of several front ends at once gives no message twice', async () => {
     const path = join(await temporaryDirectory(), 'spool')
     const spool = await temporarySpool({ path })
