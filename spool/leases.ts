@@ -14,6 +14,7 @@ import { invalid, SpoolError } from './errors.js'
 import type { Lanes } from './lanes.js'
 import {
   CLAIM_ENDS,
+  type ClaimRow,
   claimEndKey,
   claimKey,
   decodeClaim,
@@ -120,14 +121,16 @@ export class Leases {
     return keys
   }
 
-  /** `token`: the new claim's, when it is part of a larger one. Throws SPOOL_ERR_INVALID. */
-  async claim(options: ClaimOptions = {}, token = this.#parts.ids.next()): Promise<Claim> {
+  /** `given`: the token of a larger claim that it is part of. Throws SPOOL_ERR_INVALID. */
+  async claim(options: ClaimOptions = {}, given?: Buffer): Promise<Claim> {
+    const token = given ?? this.#parts.ids.next()
     const { limit, seconds, domain, binding, owner } = checkClaim(options)
     const isFiltered = domain !== undefined || binding !== undefined
     if (isFiltered) await this.#parts.lanes.readable()
-    return this.#write((tx, taken) => {
+    return this.#write((tx, taken, afterwards) => {
       const now = this.#parts.clock.now()
-      const until = now + Math.ceil(seconds * 1000)
+      const part = given && this.#partOf(tx, given, now, taken, afterwards)
+      const until = part?.until ?? now + Math.ceil(seconds * 1000)
       const messages: MessageMeta[] = []
       const looked = this.#lookedAt(tx)
       // A binding may be empty, and so may a domain.
@@ -144,7 +147,7 @@ export class Leases {
         if (messages.length === limit) break
       }
       if (messages.length === 0) return { lease: null, until, messages }
-      const held = messages.map(({ id }) => parseId(id))
+      const held = [...(part?.ids ?? []), ...messages.map(({ id }) => parseId(id))]
       tx.put('leases', claimKey(token), encodeClaim({ until, owner, ids: held }))
       tx.put('leases', claimEndKey(until, token), Buffer.alloc(0))
       return { lease: formatId(token), until, messages }
@@ -331,6 +334,21 @@ export class Leases {
     throw new SpoolError('SPOOL_ERR_NOT_FOUND', `there is no claim ${lease}, or it has ended`, {
       id: lease,
     })
+  }
+
+  /** What the claim holds already: messages that were spooled since their part of it was made in memory. */
+  #partOf(
+    tx: Transaction,
+    token: Buffer,
+    now: number,
+    taken: Buffer[],
+    afterwards: (() => void)[],
+  ): ClaimRow | undefined {
+    const row = tx.get('leases', claimKey(token))
+    const part = row && decodeClaim(row)
+    if (part === undefined || part.until > now) return part
+    this.#end(tx, token, part.until, taken, afterwards)
+    return undefined
   }
 
   /** Returns how many messages it had. */

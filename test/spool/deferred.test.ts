@@ -162,6 +162,25 @@ describe('a message in memory', () => {
     await expectSound(spool, path)
   })
 
+  test('a claim of messages in both, of which one is spooled meanwhile, holds them all', async () => {
+    const { spool } = await unsafeSpool()
+    for (let turns = 0; turns < 24; turns += 2) {
+      const [here] = (await held(spool, 'x')) as [string]
+      const [there] = (await spool.swapOut(message('y'))).ids
+      const claiming = spool.claim()
+      for (let turn = 0; turn < turns; turn++) await Promise.resolve()
+      const changing = spool.context(here, 'mess').set('a', 'b')
+      const { lease, messages } = await claiming
+      await changing
+      expect(messages.map(({ id }) => id).toSorted()).toEqual([here, there].toSorted())
+      expect((await spool.upkeep.check()).problems).toEqual([])
+      expect((await spool.extendClaim(lease!)).ids.toSorted()).toEqual([here, there].toSorted())
+      for (const id of [here, there]) expect(await spool.unlinkOnFree(id!)).toBe('marked')
+      await spool.releaseClaim(lease!)
+      expect((await spool.stats()).messages).toBe(0)
+    }
+  })
+
   test('a change that is not forced, while the message is being spooled, is kept', async () => {
     const { spool, path } = await unsafeSpool()
     const [id] = (await held(spool, 'x')) as [string]
