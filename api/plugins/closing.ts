@@ -1,7 +1,7 @@
 /**
  * The end of the service: what it has begun it finishes, and what comes after that on a connection that is still open is refused
- * as any other (503, `stopping`), but for liveness and readiness. A connection is closed once its last answer is out: a client that
- * keeps it for later is not waited for.
+ * as any other (503, `stopping`), but for liveness and readiness. A connection is closed once its last answer is out, and one
+ * on which nothing has been said at once: a client that keeps it for later is not waited for.
  */
 import { Socket } from 'node:net'
 import type { FastifyPluginAsync } from 'fastify'
@@ -9,6 +9,7 @@ import fp from 'fastify-plugin'
 import { notTaken } from '../problem.js'
 
 const RETRY_AFTER = 5
+const LOOK_MS = 200
 
 /** Requests of a connection that are not answered yet: there are several when they are pipelined. */
 const begun = Symbol('begun')
@@ -17,9 +18,25 @@ type Counted = Socket & { [begun]?: number }
 /** To be registered before what may refuse a request. */
 const register: FastifyPluginAsync = async (app) => {
   let isClosing = false
+  let looking: NodeJS.Timeout | undefined
+  const connections = new Set<Socket>()
+  app.server.on(
+    'setSecureContext' in app.server ? 'secureConnection' : 'connection',
+    (socket: Socket) => {
+      connections.add(socket)
+      socket.once('close', () => connections.delete(socket))
+    },
+  )
+  // To Node.js they are not idle: it waits for their first request.
+  const closeSilent = () => {
+    for (const socket of connections) if (socket.bytesRead === 0) socket.destroy()
+  }
   app.addHook('preClose', async () => {
     isClosing = true
+    closeSilent()
+    looking = setInterval(closeSilent, LOOK_MS).unref()
   })
+  app.addHook('onClose', async () => clearInterval(looking))
   app.addHook('onRequest', (request, _reply, done) => {
     const socket: Counted = request.raw.socket
     socket[begun] = (socket[begun] ?? 0) + 1
