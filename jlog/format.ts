@@ -2,6 +2,7 @@
  * The bytes of a journal, and the only place that knows them: record headers, metastore, checkpoints, index
  * entries and the names of files. Little-endian unless said otherwise. Nothing here does I/O.
  */
+import { JlogError } from './errors.js'
 import { hex8, type LogId } from './log-id.js'
 
 /** `reserved` word of a record in a plain journal. */
@@ -112,7 +113,14 @@ export function decodeCheckpoint(bytes: Buffer): LogId | null {
   return { log: bytes.readUInt32LE(0), marker: bytes.readUInt32LE(4) }
 }
 
+/** @throws JlogError JLOG_ERR_ILLEGAL_LOGID for numbers that no id can have */
 export function encodeCheckpoint(id: LogId): Buffer {
+  for (const part of [id.log, id.marker]) {
+    if (Number.isInteger(part) && part >= 0 && part <= 0xffffffff) continue
+    throw new JlogError('JLOG_ERR_ILLEGAL_LOGID', `not a log id: ${id.log}, ${id.marker}`, {
+      advice: 'both are whole numbers from 0 to 4294967295',
+    })
+  }
   const bytes = Buffer.allocUnsafe(CHECKPOINT_BYTES)
   bytes.writeUInt32LE(id.log, 0)
   bytes.writeUInt32LE(id.marker, 4)

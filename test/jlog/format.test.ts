@@ -82,7 +82,7 @@ test('what is none of them decodes to null', () => {
   for (const name of ['0000000', '000000000', '0000000A', '00000000.idx', '00000000.torn-0']) {
     expect(parseSegmentFile(name)).toBeNull()
   }
-  for (const name of ['cp.', 'cp.6', 'cp.6A', 'cp.61.new', 'metastore']) {
+  for (const name of ['cp', 'cp.6', 'cp.6A', 'cp.61.new', 'metastore']) {
     expect(parseCheckpointFile(name)).toBeNull()
   }
 })
@@ -91,6 +91,7 @@ test('names are as libjlog gives them', () => {
   expect(segmentFile(0xabc)).toBe('00000abc')
   expect(indexFile(1)).toBe('00000001.idx')
   expect(checkpointFile('mail-log/ü')).toBe('cp.6d61696c2d6c6f672fc3bc')
+  expect(parseCheckpointFile('cp.')).toEqual(Buffer.alloc(0))
 })
 
 test('a journal is compressed by its magic', () => {

@@ -99,6 +99,17 @@ describe('subscribers', () => {
     ]) {
       await expect(refused()).rejects.toMatchObject({ code: 'JLOG_ERR_INVALID_SUBSCRIBER' })
     }
+    for (const part of [-1, 1.5, 2 ** 32, Number.NaN]) {
+      const illegal = { code: 'JLOG_ERR_ILLEGAL_LOGID' }
+      for (const id of [
+        { log: part, marker: 0 },
+        { log: 0, marker: part },
+      ]) {
+        await expect(setCheckpoint(dir, 'a', id)).rejects.toMatchObject(illegal)
+        await expect(addSubscriber(dir, 'b', id)).rejects.toMatchObject(illegal)
+      }
+    }
+    expect(await getCheckpoint(dir, 'a')).toEqual({ log: 0, marker: 7 })
     expect((await listSubscribers(dir)).length).toBe(1)
     await expect(addSubscriber(join(dir, 'nowhere'), 'a')).rejects.toMatchObject({
       code: 'JLOG_ERR_OPEN',
