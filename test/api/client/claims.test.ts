@@ -174,10 +174,10 @@ describe('work', () => {
     await store(1)
     const stop = new AbortController()
     await client.work(
-      { lease_seconds: 0.3, signal: stop.signal },
+      { lease_seconds: 2, signal: stop.signal },
       async ({ lease }, { signal }) => {
         await direct.releaseClaim(lease)
-        await expect(delay(5000, undefined, { signal })).rejects.toThrow()
+        await expect(delay(25_000, undefined, { signal })).rejects.toThrow()
         expect(signal.reason).toMatchObject({ status: 404 })
         stop.abort()
       },
