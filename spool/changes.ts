@@ -1,8 +1,8 @@
 /** Changing a stored message's meta, forced or not, and removing it. */
 import { type Core, notFound } from './core.js'
-import { SpoolError } from './errors.js'
+import { assertVersion } from './errors.js'
 import { decodeMeta, type MessageRecord, metaOf } from './layout.js'
-import type { SwapOutMetaOptions, SwapOutMetaResult } from './message.js'
+import type { RemoveOptions, SwapOutMetaOptions, SwapOutMetaResult } from './message.js'
 import { parseId } from './message-id.js'
 import { removeMessage } from './removal.js'
 
@@ -24,7 +24,7 @@ export class Changes {
     this.#core.assertWritable()
     if (!force && !metas.isBusy(key)) {
       const record = this.#core.record(key, id)
-      checkVersion(record, id, ifVersion)
+      assertVersion(record, id, ifVersion)
       const next = change(record)
       metas.defer(key, next)
       return { result: 'partial', meta: metaOf(key, next) }
@@ -33,7 +33,7 @@ export class Changes {
       const written = await committer.submit((tx) => {
         const record = metas.current(tx, key)
         if (record === undefined) throw notFound(id)
-        checkVersion(record, id, ifVersion)
+        assertVersion(record, id, ifVersion)
         const next = change(record)
         metas.propose(tx, key, next)
         return next
@@ -44,15 +44,17 @@ export class Changes {
     return { result: this.#core.isDurable ? 'complete' : 'partial', meta: metaOf(key, next) }
   }
 
-  /** Throws SPOOL_ERR_NOT_FOUND. */
-  async remove(id: string): Promise<void> {
+  /** Throws SPOOL_ERR_NOT_FOUND, SPOOL_ERR_VERSION. */
+  async remove(id: string, { ifVersion }: RemoveOptions = {}): Promise<void> {
     const key = parseId(id)
     const { metas, committer, bodies } = this.#core
     this.#core.assertWritable()
     const afterwards = await metas.during(key, async () => {
       const removed = await committer.submit((tx) => {
         const stored = tx.get('messages', key)
-        if (stored === undefined) throw notFound(id)
+        const record = metas.current(tx, key)
+        if (stored === undefined || record === undefined) throw notFound(id)
+        assertVersion(record, id, ifVersion)
         return removeMessage(tx, bodies, key, decodeMeta(key, stored))
       }, 256)
       metas.forget(key)
@@ -60,13 +62,4 @@ export class Changes {
     })
     afterwards()
   }
-}
-
-function checkVersion(record: MessageRecord, id: string, ifVersion: number | undefined): void {
-  if (ifVersion === undefined || record.version === ifVersion) return
-  throw new SpoolError(
-    'SPOOL_ERR_VERSION',
-    `the meta of ${id} stands at version ${record.version}, not ${ifVersion}`,
-    { id, version: record.version, advice: 'read it again and repeat the change' },
-  )
 }

@@ -114,3 +114,17 @@ function describe(what: string, { file, advice, cause }: SpoolErrorDetails): str
   if (advice !== undefined) text += `; ${advice}`
   return text
 }
+
+/** Throws SPOOL_ERR_VERSION unless the meta of message `id` stands at the version that was asked for, if any was. */
+export function assertVersion(
+  { version }: { readonly version: number },
+  id: string,
+  wanted: number | undefined,
+): void {
+  if (wanted === undefined || version === wanted) return
+  throw new SpoolError(
+    'SPOOL_ERR_VERSION',
+    `the meta of ${id} stands at version ${version}, not ${wanted}`,
+    { id, version, advice: 'read it again and repeat the change' },
+  )
+}

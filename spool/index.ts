@@ -69,6 +69,7 @@ export {
   type MessageState,
   type MetaPatch,
   type NewMessage,
+  type RemoveOptions,
   type StagedBody,
   type StageOptions,
   type SwapOutMetaOptions,

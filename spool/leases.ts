@@ -10,7 +10,7 @@ import type { Due } from './activity.js'
 import type { Bodies } from './bodies.js'
 import type { Clock } from './clock.js'
 import type { Committer, Transaction } from './committer.js'
-import { invalid, SpoolError } from './errors.js'
+import { assertVersion, invalid, SpoolError } from './errors.js'
 import type { Lanes } from './lanes.js'
 import {
   CLAIM_ENDS,
@@ -27,7 +27,7 @@ import {
   splitClaimEnd,
   splitQueueKey,
 } from './layout.js'
-import type { MessageMeta } from './message.js'
+import type { MessageMeta, RemoveOptions } from './message.js'
 import { formatId, ID_BYTES, type IdGenerator, parseId } from './message-id.js'
 import type { MetaWrites } from './meta-writes.js'
 import { removeMessage } from './removal.js'
@@ -192,13 +192,18 @@ export class Leases {
   }
 
   /** Removes a message now, or marks it to be removed when its lease lets go. Throws SPOOL_ERR_NOT_FOUND. */
-  async unlinkOnFree(key: Buffer, id: string): Promise<'removed' | 'marked'> {
+  async unlinkOnFree(
+    key: Buffer,
+    id: string,
+    { ifVersion }: RemoveOptions,
+  ): Promise<'removed' | 'marked'> {
     return this.#write((tx, taken, afterwards) => {
       const record = this.#parts.metas.current(tx, key)
       const stored = tx.get('messages', key)
       if (record === undefined || stored === undefined) {
         throw new SpoolError('SPOOL_ERR_NOT_FOUND', `there is no message ${id}`, { id })
       }
+      assertVersion(record, id, ifVersion)
       if (record.lease !== null && record.lease.until > this.#parts.clock.now()) {
         this.#put(tx, key, { ...record, lease: { ...record.lease, unlink: true } }, taken)
         return 'marked'

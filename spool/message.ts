@@ -145,6 +145,11 @@ export interface SwapOutMetaOptions {
   ifVersion?: number | undefined
 }
 
+export interface RemoveOptions {
+  /** Refuse with SPOOL_ERR_VERSION unless the meta stands at this version. */
+  ifVersion?: number | undefined
+}
+
 export interface ContentOptions {
   /** Refuse with SPOOL_ERR_VERSION unless the meta stands at this version. */
   ifVersion?: number | undefined

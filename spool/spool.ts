@@ -16,6 +16,7 @@ import type {
   MessageSnapshot,
   MetaPatch,
   NewMessage,
+  RemoveOptions,
   StagedBody,
   StageOptions,
   SwapOutMetaOptions,
@@ -219,20 +220,20 @@ export class Spool {
     return this.#tiers.on(id, ({ changes }) => changes.update(id, change, options))
   }
 
-  /** Removes a message; its body goes with its last message. Logs nothing. Throws SPOOL_ERR_NOT_FOUND. */
-  async swapRemove(id: string): Promise<void> {
+  /** Removes a message; its body goes with its last message. Logs nothing. Throws SPOOL_ERR_NOT_FOUND, SPOOL_ERR_VERSION. */
+  async swapRemove(id: string, options: RemoveOptions = {}): Promise<void> {
     this.#core.assertWritable()
-    return this.#tiers.on(id, ({ changes }) => changes.remove(id))
+    return this.#tiers.on(id, ({ changes }) => changes.remove(id, options))
   }
 
   /**
    * As `swapRemove`, but a leased message goes when its lease lets go: `marked` until then, also over
    * restarts. A body that is being read goes when its last reader lets go, in either case.
    */
-  async unlinkOnFree(id: string): Promise<'removed' | 'marked'> {
+  async unlinkOnFree(id: string, options: RemoveOptions = {}): Promise<'removed' | 'marked'> {
     const key = parseId(id)
     this.#core.assertWritable()
-    return this.#tiers.on(id, ({ core }) => core.delivery.leases.unlinkOnFree(key, id))
+    return this.#tiers.on(id, ({ core }) => core.delivery.leases.unlinkOnFree(key, id, options))
   }
 
   /** Leases messages that are due, first due first. Throws SPOOL_ERR_INVALID. */

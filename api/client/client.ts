@@ -175,10 +175,17 @@ export class BobbinClient {
     return this.#transport.json({ ...options, method: 'POST', path, query: { share } })
   }
 
-  /** Nothing is logged. `whenFree`: a message that is leased goes when its lease lets go. */
+  /**
+   * Nothing is logged. `whenFree`: a message that is leased goes when its lease lets go. `ifVersion`: the version that the meta must
+   * have; else ClientError 412.
+   */
   remove(
     id: string,
-    { whenFree, ...options }: CallOptions & { whenFree?: boolean | undefined } = {},
+    {
+      whenFree,
+      ifVersion,
+      ...options
+    }: CallOptions & { whenFree?: boolean | undefined; ifVersion?: number | undefined } = {},
   ): Promise<void> {
     const call = { method: 'DELETE', repeatable: true, doneBefore: goneBefore } as const
     return this.#transport.json({
@@ -186,6 +193,7 @@ export class BobbinClient {
       ...call,
       path: at(id),
       query: { when_free: whenFree },
+      headers: ifMatch(options, ifVersion),
     })
   }
 

@@ -4,7 +4,7 @@ import Type from 'typebox'
 import { MESSAGE_STATES } from '../../spool/index.js'
 import { metaToJson } from '../message-json.js'
 import { renderMeta } from '../meta-render.js'
-import { parseIfMatch, preferred } from '../negotiation.js'
+import { ifMatch, parseIfMatch, preferred } from '../negotiation.js'
 import { patchFromJson } from '../patch-json.js'
 import { Empty, IdParams, MetaPatchJson, MetaRef, problems, TimeInput } from '../schemas.js'
 import type { RouteOptions } from '../server.js'
@@ -119,9 +119,7 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
           { force: Type.Boolean({ default: true }) },
           { additionalProperties: false },
         ),
-        headers: Type.Object({
-          'if-match': Type.Optional(Type.String({ description: 'The version it must have' })),
-        }),
+        headers: Type.Object({ 'if-match': ifMatch }),
         body: MetaPatchJson,
         response: {
           200: Type.Object({ result: Type.String(), meta: MetaRef }),
@@ -160,14 +158,16 @@ export const messageRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
           { when_free: Type.Boolean({ default: false }) },
           { additionalProperties: false },
         ),
-        response: { 202: Empty, 204: Empty, ...problems(404, 503) },
+        headers: Type.Object({ 'if-match': ifMatch }),
+        response: { 202: Empty, 204: Empty, ...problems(400, 404, 412, 503) },
       },
     },
     async (request, reply) => {
       const { id } = request.params
-      if (!request.query.when_free) await spool.swapRemove(id)
+      const ifVersion = parseIfMatch(request.headers['if-match'])
+      if (!request.query.when_free) await spool.swapRemove(id, { ifVersion })
       // Without a payload: null would be written as JSON.
-      else if ((await spool.unlinkOnFree(id)) === 'marked')
+      else if ((await spool.unlinkOnFree(id, { ifVersion })) === 'marked')
         return reply.code(202).send(undefined as never)
       return reply.code(204).send(null)
     },

@@ -418,6 +418,31 @@ describe('a message', () => {
     expect(head.rawPayload).toHaveLength(0)
   })
 
+  it.each(['', '?when_free=true'])(
+    'is removed%s at the version that is asked for, or not',
+    async (query) => {
+      const api = await startApi()
+      const [id] = (await inject(api, MAIL)).json().ids
+      const patch = { method: 'PATCH', url: `/v1/messages/${id}/meta` } as const
+      // One that is visible, and not in the store yet, counts too.
+      await api.app.inject({ ...patch, url: `${patch.url}?force=false`, payload: { binding: 'b' } })
+      const { version } = (await api.app.inject({ url: `/v1/messages/${id}/meta` })).json()
+      const remove = (match: string) =>
+        api.app.inject({
+          method: 'DELETE',
+          url: `/v1/messages/${id}${query}`,
+          headers: { 'if-match': match },
+        })
+      expect((await remove('never')).statusCode).toBe(400)
+      const refused = await remove(`"${version - 1}"`)
+      expect(refused.statusCode).toBe(412)
+      expect(refused.json()).toMatchObject({ code: 'SPOOL_ERR_VERSION' })
+      expect((await api.app.inject({ url: `/v1/messages/${id}` })).statusCode).toBe(200)
+      expect((await remove(`"${version}"`)).statusCode).toBe(204)
+      await expectEmpty(api)
+    },
+  )
+
   it('is gone once removed', async () => {
     const api = await startApi()
     const response = await inject(api, MAIL, `${ENVELOPE}&to=c@example.org`)

@@ -160,7 +160,11 @@ describe('messages', () => {
     expect(await client.meta(id)).toMatchObject({ sha256: null })
     expect(await buffer(await client.content(copy.ids[0]!))).toEqual(MAIL)
 
-    await client.remove(id)
+    const now = (await client.meta(id)).version
+    expect(await refusal(client.remove(id, { ifVersion: now + 1 }))).toMatchObject({
+      status: 412,
+    })
+    await client.remove(id, { ifVersion: now })
     expect(await refusal(client.meta(id))).toMatchObject({
       ...{ status: 404, code: 'SPOOL_ERR_NOT_FOUND', temporary: false },
     })

@@ -173,14 +173,11 @@ describe('work', () => {
     const { client, direct, store } = await start()
     await store(1)
     const stop = new AbortController()
-    await client.work(
-      { lease_seconds: 2, signal: stop.signal },
-      async ({ lease }, { signal }) => {
-        await direct.releaseClaim(lease)
-        await expect(delay(25_000, undefined, { signal })).rejects.toThrow()
-        expect(signal.reason).toMatchObject({ status: 404 })
-        stop.abort()
-      },
-    )
+    await client.work({ lease_seconds: 2, signal: stop.signal }, async ({ lease }, { signal }) => {
+      await direct.releaseClaim(lease)
+      await expect(delay(25_000, undefined, { signal })).rejects.toThrow()
+      expect(signal.reason).toMatchObject({ status: 404 })
+      stop.abort()
+    })
   })
 })
