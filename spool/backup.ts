@@ -16,7 +16,7 @@ export interface BackupReport {
 }
 
 /**
- * Throws SPOOL_ERR_INVALID when the directory exists, or its parent does not; SPOOL_ERR_FULL and
+ * Throws SPOOL_ERR_INVALID when the directory exists and is not empty, or its parent does not; SPOOL_ERR_FULL and
  * SPOOL_ERR_WRITE for the disk it is made on.
  */
 export async function backupStore(
@@ -27,8 +27,9 @@ export async function backupStore(
   const target = resolve(directory)
   const parent = dirname(target)
   const making = join(parent, `.${basename(target)}.partial`)
-  await rm(making, { recursive: true, force: true })
   try {
+    await assertRoom(target)
+    await rm(making, { recursive: true, force: true })
     // Nobody may read the copy who may not read the spool.
     const mode = (await stat(join(store.path, 'data.mdb'))).mode & 0o777
     await mkdir(making, { mode: directoryMode(mode) })
@@ -45,6 +46,15 @@ export async function backupStore(
     await rm(making, { recursive: true, force: true })
     throw describe(cause, target)
   }
+}
+
+/** Told before all of the spool is copied, onto a disk that may hardly take it. Throws as a rename over what is there. */
+async function assertRoom(target: string): Promise<void> {
+  const there = await readdir(target).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
+  if (there.length > 0) throw Object.assign(new Error('it is not empty'), { code: 'ENOTEMPTY' })
 }
 
 const WRONG_PLACE = new Set(['ENOENT', 'EEXIST', 'ENOTEMPTY', 'ENOTDIR', 'EACCES', 'EPERM'])

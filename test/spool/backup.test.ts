@@ -2,7 +2,8 @@
 // room of what was removed back; the watch sheds and takes again at its marks.
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, stat, statfs } from 'node:fs/promises'
+import { watch } from 'node:fs'
+import { mkdir, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
@@ -57,8 +58,19 @@ test('a backup never goes over what is there', async () => {
   const directory = await temporaryDirectory()
   const spool = await temporarySpool({ path: join(directory, 'spool') })
   await spool.upkeep.backup(join(directory, 'backup'))
-  const again = spool.upkeep.backup(join(directory, 'backup'))
-  await expect(again).rejects.toMatchObject({ code: 'SPOOL_ERR_INVALID', field: 'directory' })
+  const names: (string | null)[] = []
+  const watcher = watch(directory, (_, name) => names.push(name))
+  try {
+    const again = spool.upkeep.backup(join(directory, 'backup'))
+    await expect(again).rejects.toMatchObject({ code: 'SPOOL_ERR_INVALID', field: 'directory' })
+    await writeFile(join(directory, 'last'), '')
+    await expect.poll(() => names).toContain('last')
+  } finally {
+    watcher.close()
+  }
+  // Told before anything was copied.
+  expect(names).not.toContain('.backup.partial')
+  await rm(join(directory, 'last'))
   const nowhere = spool.upkeep.backup(join(directory, 'no', 'such'))
   await expect(nowhere).rejects.toMatchObject({ code: 'SPOOL_ERR_INVALID', field: 'directory' })
   expect(await checkSpool(join(directory, 'backup'))).toMatchObject({ found: 0 })
