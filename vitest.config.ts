@@ -25,7 +25,7 @@ export default defineConfig({
             'test/src/jlog-hostile.test.ts',
             'test/spool/{leases,salvage}.test.ts',
           ],
-          env: { TEST_KILLS: '50', TEST_EFFORT: '5' },
+          env: { TEST_KILLS: '50', TEST_EFFORT: '10' },
           testTimeout: 1_200_000,
           hookTimeout: 120_000,
           fileParallelism: false,

@@ -10,7 +10,7 @@ import { checkSpool, type ImportReport, openSpool } from '../../spool/index.js'
 import { contentsOf, harakaFile, mail, results, writeAll } from './import-support.js'
 import { bytes, message, temporaryDirectory, temporarySpool } from './support.js'
 
-const KILLS = Number(process.env.TEST_KILLS ?? 3)
+const KILLS = Number(process.env.TEST_KILLS ?? 2)
 const COUNT = 150
 const MESSAGES = Array.from({ length: COUNT }, (_, i) => `r${i}@example.com`)
 

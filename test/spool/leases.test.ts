@@ -340,7 +340,7 @@ test('claims of every kind, beside stores, ends and restarts, agree with a simpl
       }
       await expectSound(spool, path)
     }),
-    { numRuns: 10 * Number(process.env.TEST_EFFORT ?? 1) },
+    { numRuns: 5 * Number(process.env.TEST_EFFORT ?? 1) },
   )
 })
 

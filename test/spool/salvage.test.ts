@@ -76,7 +76,7 @@ async function overwrite(path: string, pages: readonly number[]): Promise<void> 
 
 /** The slow tests take more. */
 const EFFORT = Number(process.env.TEST_EFFORT ?? 1)
-const ROUNDS = 12 * EFFORT
+const ROUNDS = 6 * EFFORT
 
 describe('salvage', () => {
   test('of a sound file gives every row back, and none that was removed', async () => {
@@ -138,7 +138,7 @@ describe('salvage', () => {
     const sound = join(directory, 'sound')
     const contents = await usedSpool(sound)
     const pages = Math.floor((await stat(join(sound, 'data.mdb'))).size / PAGE)
-    for (let i = 0; i < (EFFORT > 1 ? 8 : 4); i++) {
+    for (let i = 0; i < (EFFORT > 1 ? 8 : 3); i++) {
       const path = join(directory, `damaged-${i}`)
       await cp(sound, path, { recursive: true })
       if (i === 0) await truncate(join(path, 'data.mdb'), Math.floor(pages / 2) * PAGE)

@@ -7,7 +7,7 @@ import { readRecords } from '../../jlog/index.js'
 import { checkSpool, openSpool } from '../../spool/index.js'
 import { type RunningService, startService, temporaryDirectory } from '../support/service.js'
 
-const KILLS = Number(process.env.TEST_KILLS ?? 4)
+const KILLS = Number(process.env.TEST_KILLS ?? 2)
 const CLIENTS = 12
 
 interface Injected {

@@ -145,7 +145,7 @@ async function fuzzed(seed: number): Promise<string> {
 
 test('journals with random faults', { timeout: TIME_LIMIT_MS * 2 }, async () => {
   const journals: string[] = []
-  for (let seed = 1; seed <= 3 * EFFORT; seed++) journals.push(await fuzzed(seed))
+  for (let seed = 1; seed <= 2 * EFFORT; seed++) journals.push(await fuzzed(seed))
   await runAll(journals)
 })
 
@@ -206,9 +206,14 @@ const HOSTILE: Readonly<Record<string, (dir: string) => Promise<unknown>>> = {
     writeFile(join(dir, '00000002.sum'), Buffer.alloc(5000, 0x5a)),
 }
 
-test('journals that somebody made to do harm', { timeout: TIME_LIMIT_MS * 2 }, async () => {
+test(EFFORT > 1
+  ? 'all journals that somebody made to do harm'
+  : 'a third of the journals that somebody made to do harm', {
+  timeout: TIME_LIMIT_MS * 2,
+}, async () => {
   const journals: string[] = []
-  for (const [name, harm] of Object.entries(HOSTILE)) {
+  const some = Object.entries(HOSTILE).filter((_, i) => EFFORT > 1 || i % 3 === 0)
+  for (const [name, harm] of some) {
     const dir = join(root, name.replaceAll(' ', '-'))
     await cp(join(FIXTURES, 'segments'), dir, { recursive: true })
     await harm(dir)
