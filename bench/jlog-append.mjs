@@ -1,8 +1,8 @@
 /**
  * Appending to a journal, against plain writes of the same bytes in 1 MiB pieces, in the same run and on the same
  * disk. Rounds of both take turns, so that a slow moment of the machine hits both; what is printed is the median of the
- * rounds' ratios. For batches without syncs there is a second baseline, what JavaScript could do at best: a bare loop that
- * puts the same headers and payloads into a buffer and writes that, into one file. Usage: node bench/jlog-append.mjs [--dir DIR] [--mib N] [--rounds N] [--only NAME]
+ * rounds' ratios. For batches without syncs there is a second baseline: a bare loop that puts the same headers and payloads
+ * into a buffer of 1 MiB (with smaller ones it is slower) and writes that, into one file. Usage: node bench/jlog-append.mjs [--dir DIR] [--mib N] [--rounds N] [--only NAME]
  */
 import { closeSync, fdatasyncSync, openSync, rmSync, writeSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
@@ -44,11 +44,11 @@ function plain(bytes, { sync = false, finalSync = false } = {}) {
   return bytes / seconds
 }
 
-/** The same records by a bare loop, in writes of 512 KiB. */
+/** The same records by a bare loop, in writes of 1 MiB. */
 function bareLoop(bytes, size) {
   const path = join(scratch, `loop-${serial++}`)
   const records = payloads(size, 1000)
-  const buffer = Buffer.allocUnsafeSlow(512 * 1024)
+  const buffer = Buffer.allocUnsafeSlow(MIB.length)
   const words = new DataView(buffer.buffer)
   const fd = openSync(path, 'w')
   const seconds = timeNow(() => {
