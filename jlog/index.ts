@@ -49,7 +49,7 @@ export {
   type SubscriberInfo,
 } from './journal.js'
 export { type JournalListing, listJournal } from './journal-directory.js'
-export { firstId, lastId, lastStorageLog } from './journal-end.js'
+export { checkpointAt, firstId, lastId, lastStorageLog } from './journal-end.js'
 export { type Appended, JournalSet, type JournalSetOptions } from './journal-set.js'
 export { type JournalSummary, JournalWatch, type WatchedSubscriber } from './journal-watch.js'
 export { LineSplitter } from './line-splitter.js'

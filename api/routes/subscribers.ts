@@ -6,6 +6,7 @@ import { pack } from 'msgpackr'
 import Type from 'typebox'
 import {
   addSubscriber,
+  checkpointAt,
   compareLogIds,
   describeJournal,
   follow,
@@ -114,8 +115,9 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         const detail = `a subscriber's name has up to ${MAX_SUBSCRIBER_BYTES} bytes, this one has ${bytes}`
         throw new HttpError(400, 'JLOG_ERR_INVALID_SUBSCRIBER', detail)
       }
-      const whence = parseWhence(request.query.whence)
-      if (typeof whence === 'object' && 'log' in whence) refuseAhead(whence, await lastId(dir))
+      const asked = parseWhence(request.query.whence)
+      const isId = typeof asked === 'object' && 'log' in asked
+      const whence = isId ? await placeOf(dir, asked) : asked
       const checkpoint = await capacity.make(
         async () => (await listJournal(dir)).checkpoints.length,
         () => addSubscriber(dir, sub, whence),
@@ -236,9 +238,9 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
           'the checkpoint is after that id already; rewind=true moves it back',
         )
       }
-      refuseAhead(id, await lastId(dir))
-      await setCheckpoint(dir, sub, id)
-      return { checkpoint: formatLogId(id) }
+      const place = await placeOf(dir, id)
+      await setCheckpoint(dir, sub, place)
+      return { checkpoint: formatLogId(place) }
     },
   )
 
@@ -266,10 +268,15 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   }
 }
 
-/** Of a checkpoint there, what is appended up to it would be lost on the subscriber. Throws HttpError 409. */
-function refuseAhead(id: LogId, last: LogId): void {
-  if (compareLogIds(id, last) <= 0) return
-  throw new HttpError(409, 'CHECKPOINT_AHEAD', `the journal ends at ${formatLogId(last)}`)
+/**
+ * Where a checkpoint at `id` stands, by ids that are there. Throws HttpError 409 for one after the journal's end: what is appended up to
+ * it would be lost on the subscriber.
+ */
+async function placeOf(dir: string, id: LogId): Promise<LogId> {
+  const last = await lastId(dir)
+  if (compareLogIds(id, last) > 0)
+    throw new HttpError(409, 'CHECKPOINT_AHEAD', `the journal ends at ${formatLogId(last)}`)
+  return id.log === last.log ? id : checkpointAt(dir, id)
 }
 
 function isRewind(query: unknown): boolean {

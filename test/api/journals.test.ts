@@ -260,6 +260,17 @@ describe('subscribers', () => {
       code: 'CHECKPOINT_AHEAD',
     })
     expect((await checkpoint('x')).statusCode).toBe(400)
+    // The end of a segment is where it is, whatever is counted after it.
+    const [log, end] = [ids[3]!.slice(0, 8), Number.parseInt(ids[3]!.slice(9), 16)]
+    expect(ids[4]).toBe(`${String(Number(log) + 1).padStart(8, '0')}:00000001`)
+    expect((await checkpoint(`${log}:${(end + 5).toString(16)}`)).json()).toEqual({
+      checkpoint: ids[3],
+    })
+    const add = { method: 'PUT', url: `/v1/journals/log/subscribers/t?whence=${log}:ff` } as const
+    expect((await api.app.inject(add)).json()).toEqual({ name: 't', checkpoint: ids[3] })
+    expect((await api.app.inject({ url: '/v1/journals/log/inspect' })).json()).toMatchObject({
+      sound: true,
+    })
     expect((await checkpoint(ids[2]!, '?rewind=true')).statusCode).toBe(200)
     expect(dataOf(await read()).map((data) => data[0])).toEqual(['4', '5', '6'])
     expect(

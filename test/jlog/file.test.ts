@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { JlogError } from '../../jlog/errors.js'
 import { errnoOf, INDEX_FILE_ERRORS, JournalFile, writeFileDurably } from '../../jlog/file.js'
@@ -159,9 +160,7 @@ describe('locks', () => {
     const other = spawn('python3', ['-c', program, path], { stdio: ['pipe', 'pipe', 'inherit'] })
     const failed = await Promise.race([once(other, 'spawn').then(() => null), once(other, 'error')])
     if (failed) context.skip('python3 is needed to lock as libjlog does')
-    const said = (async function* () {
-      for await (const chunk of other.stdout) yield String(chunk).trim()
-    })()
+    const said = createInterface(other.stdout)[Symbol.asyncIterator]()
     expect((await said.next()).value).toBe('locked')
     expect(file.tryLock()).toBe(false)
     other.stdin.write('\n')

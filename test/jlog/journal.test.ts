@@ -6,10 +6,12 @@ import {
   addSubscriber,
   advanceId,
   alterJournal,
+  checkpointAt,
   cleanJournal,
   describeJournal,
   firstId,
   getCheckpoint,
+  inspectJournal,
   lastId,
   lastStorageLog,
   listSubscribers,
@@ -262,6 +264,45 @@ describe('ids', () => {
     expect(await advanceId(dir, end, end)).toEqual({ log: 1, marker: 1 })
     const last = await lastId(dir)
     expect(await advanceId(dir, last, last)).toEqual({ log: last.log, marker: last.marker + 1 })
+  })
+})
+
+async function recordsIn(dir: string): Promise<number[]> {
+  return (await describeJournal(dir)).segments.map(({ records }) => records)
+}
+
+describe('checkpointAt', () => {
+  it('tells a place by ids that are there', async () => {
+    const dir = await filled(40)
+    const [first = 0, second = 0] = await recordsIn(dir)
+    const last = await lastId(dir)
+    const at = (log: number, marker: number) => checkpointAt(dir, { log, marker })
+    expect(await at(0, 2)).toEqual({ log: 0, marker: 2 })
+    expect(await at(1, 0)).toEqual({ log: 1, marker: 0 })
+    expect(await at(1, second)).toEqual({ log: 1, marker: second })
+    expect(await at(0, first + 1)).toEqual({ log: 0, marker: first })
+    expect(await at(last.log, last.marker + 1)).toEqual(last)
+    expect(await at(last.log + 1, 0)).toEqual(last)
+    await addSubscriber(dir, 'reader', { log: 1, marker: 3 })
+    expect(await cleanJournal(dir)).toEqual([0])
+    expect(await at(0, 2)).toEqual({ log: 1, marker: 0 })
+    await rm(join(dir, '00000002'))
+    expect(await at(2, 4)).toEqual({ log: 3, marker: 0 })
+    await setCheckpoint(dir, 'reader', await at(2, 4))
+    expect(await inspectJournal(dir)).toMatchObject({ sound: true })
+  })
+
+  it('leaves one in a damaged segment, whose records a repair will count', async () => {
+    const dir = await filled(40)
+    const [records = 0] = await recordsIn(dir)
+    const file = join(dir, '00000000')
+    const bytes = await readFile(file)
+    bytes.fill(0xee, 30, 34)
+    await writeFile(file, bytes)
+    expect(await checkpointAt(dir, { log: 0, marker: records - 1 })).toEqual({
+      log: 0,
+      marker: records - 1,
+    })
   })
 })
 

@@ -313,6 +313,7 @@ describe('subscriber and clean', () => {
     )
     expect((await jlog('subscriber', 'add', dir, 'd', '--at', '3:2')).code).toBe(0)
     expect((await jlog('subscriber', 'copy', dir, 'b', 'e')).stdout).toBe('00000004:00000012\n')
+    expect((await jlog('subscriber', 'set', dir, 'c', '99:5')).stdout).toBe('00000008:00000007\n')
     expect((await jlog('subscriber', 'set', dir, 'c', '2:5')).stdout).toBe('00000002:00000005\n')
     expect(await named()).toEqual([
       'a 00000000:00000000',

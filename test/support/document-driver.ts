@@ -307,7 +307,7 @@ async function expectSound(api: TestApi): Promise<void> {
   }
   for (const name of await api.journals.names()) {
     const found = await inspectJournal(join(api.data, 'journals', name))
-    expect(found, name).toMatchObject({ sound: true })
+    expect(found, `${name}: ${JSON.stringify(found)}`).toMatchObject({ sound: true })
   }
   expect((await api.app.inject({ url: '/readyz' })).statusCode).toBe(200)
   await api.close()

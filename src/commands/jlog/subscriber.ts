@@ -2,9 +2,9 @@
 import type { Command } from 'commander'
 import {
   addSubscriber,
+  checkpointAt,
   describeJournal,
   formatLogId,
-  getCheckpoint,
   type LogId,
   removeSubscriber,
   setCheckpoint,
@@ -63,7 +63,7 @@ export function addSubscribers(jlog: Command): void {
     .addHelpText('after', '\nExample:\n  bobbin jlog subscriber add ./mail.jlog archive --at end')
     .action(
       async (dir: string, name: string, { at, hex }: Flags & { at: LogId | 'begin' | 'end' }) =>
-        tell(await addSubscriber(dir, subscriberName(name, hex), at)),
+        tell(await addSubscriber(dir, subscriberName(name, hex), await whence(dir, at))),
     )
 
   subscriber
@@ -79,7 +79,9 @@ export function addSubscribers(jlog: Command): void {
 
   subscriber
     .command('set')
-    .description('set the checkpoint: everything up to and including the id counts as read')
+    .description(
+      'set the checkpoint: everything up to and including the id counts as read; tells where it stands',
+    )
     .argument('<dir>')
     .argument('<name>')
     .argument('<id>', 'a log id, as 00000003:0000001f', logId)
@@ -89,9 +91,9 @@ export function addSubscribers(jlog: Command): void {
       '\nExample:\n  bobbin jlog subscriber set ./mail.jlog archive 00000003:0000001f',
     )
     .action(async (dir: string, name: string, id: LogId, { hex }: Flags) => {
-      const subscriber = subscriberName(name, hex)
-      await setCheckpoint(dir, subscriber, id)
-      await tell(await getCheckpoint(dir, subscriber))
+      const place = await checkpointAt(dir, id)
+      await setCheckpoint(dir, subscriberName(name, hex), place)
+      await tell(place)
     })
 
   subscriber
@@ -110,6 +112,10 @@ export function addSubscribers(jlog: Command): void {
         await addSubscriber(dir, subscriberName(name, hex), { copy: subscriberName(from, hex) }),
       ),
     )
+}
+
+async function whence(dir: string, at: LogId | 'begin' | 'end'): Promise<LogId | 'begin' | 'end'> {
+  return typeof at === 'string' ? at : checkpointAt(dir, at)
 }
 
 async function tell(checkpoint: LogId): Promise<void> {
