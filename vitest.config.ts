@@ -9,6 +9,7 @@ export default defineConfig({
       {
         test: {
           name: 'fast',
+          setupFiles: 'test/support/seed.ts',
           include: ['test/**/*.test.ts'],
           // An event that is awaited comes late on a machine that has much to do.
           expect: { poll: { timeout: 10_000 } },
@@ -19,6 +20,7 @@ export default defineConfig({
       {
         test: {
           name: 'slow',
+          setupFiles: 'test/support/seed.ts',
           include: [
             'test/**/*.slow.ts',
             'test/**/{kill,*-kill,*crash}.test.ts',

@@ -1,4 +1,4 @@
-// The model test, long: ten thousand operations, each run a spool of its own. MODEL_SEED repeats one, MODEL_SHRINK looks for
+// The model test, long: ten thousand operations, each run a spool of its own. TEST_SEED repeats one, MODEL_SHRINK looks for
 // the shortest list of operations that goes wrong, which takes its time.
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
@@ -18,7 +18,7 @@ const WORLDS: ModelOptions[] = [
 test(`${STEPS} operations on the spool do what the model says`, {
   timeout: 3_600_000,
 }, async () => {
-  const first = Number(process.env.MODEL_SEED ?? Date.now() % 2 ** 31)
+  const first = Number(process.env.TEST_SEED ?? Date.now() % 2 ** 31)
   let steps = 0
   for (let n = 0; steps < STEPS; n++) {
     const options = WORLDS[(first + n) % WORLDS.length] as ModelOptions
