@@ -131,7 +131,7 @@ describe('GET /v1/journals/{name}/tail', () => {
       request.destroy()
       await once(request, 'close')
     }
-    await expect.poll(descriptors, { timeout: 5000 }).toBeLessThanOrEqual(before + 2)
+    await expect.poll(descriptors, { timeout: 10_000 }).toBeLessThanOrEqual(before + 2)
     const last = await tail(url, '?from=begin')
     expect(await take(last.events, 1)).toEqual(['1'])
     const closed = api.close()

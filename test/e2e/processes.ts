@@ -119,12 +119,12 @@ export async function harakaPart(
   return new Part('haraka', /Listening on/, [HARAKA_PROGRAM, '-c', directory])
 }
 
-export function relayPart({ bobbin, sink }: Ports): Part {
+export function relayPart({ bobbin, sink }: Ports, { lease = 3 } = {}): Part {
   const options = {
     url: `http://127.0.0.1:${bobbin}`,
     port: sink,
     concurrency: 4,
-    lease: 3,
+    lease,
     poll: 50,
   }
   const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)])

@@ -119,7 +119,7 @@ it('tries again where there is no host, and leaves to Bobbin what Bobbin cannot 
     body: MAIL,
   })
   await client.dropContent(ids[1]!)
-  const relay = relayPart({ bobbin: port, haraka: 0, sink: 1 })
+  const relay = relayPart({ bobbin: port, haraka: 0, sink: 1 }, { lease: 60 })
   const left = new Promise<string>((resolve) => {
     relay.on('line', (line) => {
       if (line.includes('left for later')) resolve(line)

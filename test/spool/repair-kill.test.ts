@@ -2,7 +2,7 @@
 // that of a repair that nobody disturbed.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cp, readdir, readFile } from 'node:fs/promises'
+import { cp, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
@@ -16,7 +16,7 @@ const KILLS = Number(process.env.TEST_KILLS ?? 3)
 async function repairAndKill(path: string, after: number): Promise<boolean> {
   const script = join(import.meta.dirname, 'child-repair.mjs')
   const child = spawn(process.execPath, [script, path], { stdio: ['ignore', 'pipe', 'inherit'] })
-  const ended = once(child, 'exit')
+  const ended = once(child, 'close')
   let said = ''
   let isMending = false
   child.stdout.on('data', (text: Buffer) => {
@@ -83,7 +83,17 @@ test(`${KILLS} kills of a repair change nothing of its end`, {
   expect(quarantined).toBeGreaterThan(50)
 
   let kills = 0
-  while (!(await repairAndKill(path, Math.random() * (kills < KILLS ? 60 : 60_000)))) kills++
+  const damagedCopy = join(directory, 'damaged')
+  await cp(path, damagedCopy, { recursive: true })
+  for (;;) {
+    if (!(await repairAndKill(path, Math.random() * (kills < KILLS ? 60 : 60_000)))) kills++
+    else if (kills > 0) break
+    else {
+      // It was faster than who was to kill it: once more from the beginning.
+      await rm(path, { recursive: true })
+      await cp(damagedCopy, path, { recursive: true })
+    }
+  }
   await repairSpool(path)
   expect(await checkSpool(path)).toMatchObject({ found: 0 })
   const end = await stateOf(path)
@@ -91,5 +101,4 @@ test(`${KILLS} kills of a repair change nothing of its end`, {
   for (const part of ['messages', 'stats', 'notes', 'kept'] as const) {
     expect(JSON.stringify(end[part], null, 1), part).toBe(JSON.stringify(expected[part], null, 1))
   }
-  expect(kills).toBeGreaterThan(0)
 })

@@ -38,6 +38,11 @@ it(`stores each key once over ${KILLS} kills`, { timeout: 30_000 + KILLS * 5_000
           },
         )
         const answer = (await response.json()) as Injected
+        // Load is shed on a slow machine: nothing was stored.
+        if (response.status === 503) {
+          await delay(20)
+          continue
+        }
         expect(response.status).toBe(201)
         if (response.headers.get('idempotency-replayed') === 'true') replayed++
         const known = answers.get(key)

@@ -35,7 +35,8 @@ it('tells systemd when it takes requests, and when it stops', async ({ skip }) =
   })
   try {
     const told: string[] = []
-    const ended = once(listener, 'exit')
+    // What it said last has been read then.
+    const ended = once(listener, 'close')
     const lines = createInterface({ input: listener.stdout })
     await once(lines, 'line')
     lines.on('line', (line) => told.push(line))

@@ -193,7 +193,12 @@ it('in a flood of three times what it can take memory stays bounded, and what is
   timeout: 90_000,
 }, async () => {
   const data = await temporaryDirectory()
-  const service = await startService(data, { BOBBIN_SHED_IN_FLIGHT: String(2 * MiB) })
+  const service = await startService(data, {
+    BOBBIN_SHED_IN_FLIGHT: String(2 * MiB),
+    // On a slow machine these would come first.
+    BOBBIN_SHED_COMMIT_DELAY: '0',
+    BOBBIN_SHED_EVENT_LOOP_DELAY: '0',
+  })
   const bodyBytes = 8 * 1024
   const flood = await Flood.connect(service.url, 64, bodyBytes)
   await flood.measure(1000, 192)
@@ -206,7 +211,9 @@ it('in a flood of three times what it can take memory stays bounded, and what is
     peak = Math.max(peak, heldBytes(service.pid))
   }, 20)
   const before = flood.answers.sent
-  await flood.run(3 * capacity, 2000)
+  // Where the machine had little time for it while it was measured, that was not three times yet.
+  for (let times = 3; (flood.answers.statuses.get(503) ?? 0) <= 100; times *= 2)
+    await flood.run(times * capacity, 2000)
   const { statuses, ids, codes, sent, withoutRetryAfter } = flood.answers
   const offered = sent - before
   await flood.settled()

@@ -61,7 +61,11 @@ describe.skipIf(noCertificates !== null)('TLS', () => {
     const stream = request(`${service.url}/v1/journals/mainlog/tail`, { agent: false, ca })
     stream.end()
     const [tail] = (await once(stream, 'response')) as [IncomingMessage]
-    await once(tail, 'data')
+    let events = ''
+    tail.setEncoding('utf8').on('data', (piece: string) => {
+      events += piece
+    })
+    await expect.poll(() => events).not.toBe('')
 
     await install(second)
     service.signal('SIGHUP')
@@ -77,7 +81,7 @@ describe.skipIf(noCertificates !== null)('TLS', () => {
     })
     sent.end('x')
     expect(((await once(sent, 'response')) as [IncomingMessage])[0].statusCode).toBe(201)
-    expect(String((await once(tail, 'data'))[0])).toMatch(/^id: /)
+    await expect.poll(() => events).toMatch(/^id: /m)
 
     const bad: [RegExp, () => Promise<unknown>][] = [
       [/live\.pem: not a certificate/, () => writeFile(live.cert, 'nonsense')],

@@ -47,7 +47,8 @@ export async function startService(
     },
   )
   running.add(child)
-  const ended = once(child, 'exit').then(([code, signal]) => {
+  // Closed, not only gone: what it said last is in the log then.
+  const ended = once(child, 'close').then(([code, signal]) => {
     running.delete(child)
     return { code: code as number | null, signal: signal as NodeJS.Signals | null }
   })
