@@ -387,9 +387,9 @@ const compression = Type.Enum(['off', 'none', 'lz4'], {
 })
 
 /** What a journal is made with, and what is asked for when it is altered. */
-export const JournalSettings = Type.Partial(
-  Type.Object({ ...settings, compression }, { additionalProperties: false }),
-)
+export const JournalSettings = Type.Partial(Type.Object({ ...settings, compression }), {
+  additionalProperties: false,
+})
 
 export const Journal = Type.Object(
   {

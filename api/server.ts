@@ -71,6 +71,8 @@ export interface ApiOptions {
   readonly journals: JournalStore
   /** Journals that the service itself writes to: they cannot be deleted. */
   readonly ownJournals: readonly string[]
+  /** Its own subscriber in each of these, which nobody else may move or remove; left out: it has none. */
+  readonly ownSubscriber?: string
   readonly limits: ApiLimits
   /** Why no writes are taken now; empty when they are. Called at each readiness check and injection: no I/O. */
   readonly notReady: () => readonly Reason[]

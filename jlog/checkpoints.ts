@@ -58,12 +58,18 @@ export class CheckpointFile {
 
   /**
    * Durable afterwards when the journal's safety is 2. When that fails, it says what it said before.
+   * @param judge given what it says before anything is written: what it throws refuses the change
    * @returns what it said before
    * @throws JlogError as `read`
    */
-  async write(id: LogId, safety: Safety): Promise<LogId | null> {
+  async write(
+    id: LogId,
+    safety: Safety,
+    judge: (before: LogId | null) => void = () => {},
+  ): Promise<LogId | null> {
     return this.#locked(async () => {
       const before = this.#readNow()
+      judge(before)
       await this.#file.write(encodeCheckpoint(id), 0)
       if (this.#file.size() > CHECKPOINT_BYTES) await this.#file.truncate(CHECKPOINT_BYTES)
       if (safety === SAFETY.safe) await this.#sync(before)

@@ -103,6 +103,11 @@ export async function getCheckpoint(dir: string, name: SubscriberName): Promise<
 export interface SetCheckpointOptions {
   /** Remove the segments that nobody needs any more when it moves to a later one. Default: true. */
   readonly clean?: boolean
+  /**
+   * Given where it stands, null when that cannot be read, under the checkpoint's lock, so that nobody moves it meanwhile. What it
+   * throws refuses the move.
+   */
+  readonly judge?: (before: LogId | null) => void
 }
 
 /**
@@ -119,7 +124,7 @@ export async function setCheckpoint(
   const file = await CheckpointFile.open(dir, name)
   let before: LogId | null
   try {
-    before = await file.write(id, safety)
+    before = await file.write(id, safety, options.judge)
   } finally {
     await file.close()
   }

@@ -11,7 +11,7 @@ import { Gate } from './gate.js'
 import { Metrics } from './metrics/metrics.js'
 import { eventRelay, spoolOptions } from './own-spool.js'
 import { Readiness } from './readiness.js'
-import type { Relay } from './relay.js'
+import { RELAY_SUBSCRIBER, type Relay } from './relay.js'
 import { shedLimits } from './shed-settings.js'
 import { VERSION } from './version.js'
 
@@ -96,6 +96,7 @@ export class Service {
         spool,
         journals,
         ownJournals: own,
+        ownSubscriber: RELAY_SUBSCRIBER,
         limits: {
           maxBufferedBody: config.limits.json_bytes,
           maxMessageSize: config.spool.max_message_size,

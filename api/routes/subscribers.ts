@@ -58,8 +58,14 @@ type Next = IteratorResult<RecordBatch, void>
 
 export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
   app,
-  { journals, tails, limits },
+  { journals, tails, limits, ownJournals, ownSubscriber },
 ) => {
+  /** Without it what the relay has to compare after a crash may be gone, and records come twice. */
+  const refuseOwn = (name: string, sub: string) => {
+    if (sub !== ownSubscriber || !ownJournals.includes(name)) return
+    const detail = `${JSON.stringify(sub)} is the service's own: it is neither moved nor removed`
+    throw new HttpError(409, 'SUBSCRIBER_IN_USE', detail)
+  }
   const capacity = new Capacity(
     limits.maxSubscribers ?? 1000,
     'TOO_MANY_SUBSCRIBERS',
@@ -136,11 +142,12 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         summary: 'Remove a subscriber',
         tags: ['subscribers'],
         params: SubscriberParams,
-        response: { 204: Empty, ...problems(404) },
+        response: { 204: Empty, ...problems(404, 409) },
       },
     },
     async (request, reply) => {
       const { name, sub } = request.params
+      refuseOwn(name, sub)
       await removeSubscriber(await journals.path(name), sub)
       return reply.code(204).send(null)
     },
@@ -229,17 +236,21 @@ export const subscriberRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
     },
     async (request) => {
       const { name, sub } = request.params
+      refuseOwn(name, sub)
       const dir = await journals.path(name)
       const id = parseLogId(request.body.id)
-      if (compareLogIds(id, await getCheckpoint(dir, sub)) < 0 && !request.query.rewind) {
+      const judge = (before: LogId | null) => {
+        if (before === null || compareLogIds(id, before) >= 0 || request.query.rewind) return
         throw new HttpError(
           409,
           'CHECKPOINT_BACKWARDS',
           'the checkpoint is after that id already; rewind=true moves it back',
         )
       }
+      judge(await getCheckpoint(dir, sub))
       const place = await placeOf(dir, id)
-      await setCheckpoint(dir, sub, place)
+      // Again, because another call may have moved it since.
+      await setCheckpoint(dir, sub, place, { judge })
       return { checkpoint: formatLogId(place) }
     },
   )

@@ -48,6 +48,12 @@ describe('journals', () => {
       safety: 'safe',
       subscribers: [],
     })
+    for (const method of ['PUT', 'PATCH'] as const) {
+      const url = method === 'PUT' ? '/v1/journals/other' : '/v1/journals/log'
+      const typo = await api.app.inject({ method, url, payload: { compresion: 'lz4' } })
+      expect(typo.json()).toMatchObject({ status: 400, errors: [{ where: 'body.compresion' }] })
+    }
+    expect((await api.app.inject({ url: '/v1/journals/other' })).statusCode).toBe(404)
     const altered = await api.app.inject({
       method: 'PATCH',
       url: '/v1/journals/log',
@@ -276,6 +282,47 @@ describe('subscribers', () => {
     expect(
       (await api.app.inject({ url: '/v1/journals/log/subscribers/nobody/records' })).statusCode,
     ).toBe(404)
+  })
+
+  it('go forwards only, whoever moves them at the same time', async () => {
+    const api = await startWithJournal()
+    for (let n = 0; n < 64; n++) await append(api, String(n))
+    await api.app.inject({ method: 'PUT', url: '/v1/journals/log/subscribers/s' })
+    const url = '/v1/journals/log/subscribers'
+    for (let first = 1; first <= 49; first += 16) {
+      const ids = Array.from({ length: 16 }, (_, n) => (first + 15 - n).toString(16))
+      const moves = ids.map((id) =>
+        api.app.inject({
+          method: 'PUT',
+          url: `${url}/s/checkpoint`,
+          payload: { id: `00000000:${id.padStart(8, '0')}` },
+        }),
+      )
+      for (const { statusCode } of await Promise.all(moves))
+        expect([200, 409]).toContain(statusCode)
+      const [{ checkpoint }] = (await api.app.inject({ url })).json().subscribers
+      expect(checkpoint).toBe(`00000000:${(first + 15).toString(16).padStart(8, '0')}`)
+    }
+  })
+
+  it('are left to the service when they are its own', async () => {
+    const api = await startApi({}, { ownSubscriber: '~own' })
+    const at = (journal: string) => `/v1/journals/${journal}/subscribers/~own`
+    await api.app.inject({ method: 'PUT', url: '/v1/journals/log' })
+    for (const journal of ['mainlog', 'log'])
+      await api.app.inject({ method: 'PUT', url: at(journal) })
+    const move = (journal: string) =>
+      api.app.inject({
+        method: 'PUT',
+        url: `${at(journal)}/checkpoint`,
+        payload: { id: '00000000:00000000' },
+      })
+    const remove = (journal: string) => api.app.inject({ method: 'DELETE', url: at(journal) })
+    for (const response of [await move('mainlog'), await remove('mainlog')])
+      expect(response.json()).toMatchObject({ status: 409, code: 'SUBSCRIBER_IN_USE' })
+    expect((await move('log')).statusCode).toBe(200)
+    expect((await remove('log')).statusCode).toBe(204)
+    expect((await remove('mainlog')).statusCode).toBe(409)
   })
 
   it('wait for records, up to a time', async () => {
