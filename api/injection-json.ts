@@ -48,25 +48,36 @@ export function refuseQuery(query: object): void {
   )
 }
 
-/**
- * The null sender may be written as SMTP writes it. The angle brackets of a path (RFC 5321, section 4.1.2) are no part of an
- * address: with them it would be stored, and go to a domain that there is not.
- */
+/** The null sender may be written as SMTP writes it. */
 function addressesOf(mailfrom: string, rcptto: string[]): { mailfrom: string; rcptto: string[] } {
   if (mailfrom === '<>') return addressesOf('', rcptto)
-  if (isPath(mailfrom)) throw inBrackets('mailfrom', mailfrom)
-  const wrong = rcptto.findIndex(isPath)
-  if (wrong !== -1) throw inBrackets(`rcptto[${wrong}]`, rcptto[wrong] as string)
+  if (mailfrom !== '') checkAddress('mailfrom', mailfrom)
+  rcptto.forEach((address, index) => {
+    checkAddress(`rcptto[${index}]`, address)
+  })
   return { mailfrom, rcptto }
 }
 
-function isPath(address: string): boolean {
-  return address.startsWith('<') && address.endsWith('>')
+/** One that nobody could deliver to is refused: it would be stored, and its sender told that all is well. Throws HttpError 400. */
+function checkAddress(field: string, address: string): void {
+  const wrong = wrongWith(address)
+  if (wrong !== null) throw new HttpError(400, 'INVALID_ENVELOPE', `${field}: ${wrong}`)
 }
 
-function inBrackets(field: string, address: string): HttpError {
-  const detail = `${field}: give the address without its angle brackets: ${address.slice(1, -1)}`
-  return new HttpError(400, 'INVALID_ENVELOPE', detail)
+/** Control characters are the spool's to refuse. */
+const SPACE = /[^\S\t\n\v\f\r]/
+/** What stands between quotes in a local part may hold anything (RFC 5321, section 4.1.2). */
+const QUOTED = /"(?:[^"\\]|\\.)*"/g
+
+function wrongWith(address: string): string | null {
+  // The angle brackets of a path are no part of an address: with them its domain would be another.
+  if (address.startsWith('<') && address.endsWith('>'))
+    return `give the address without its angle brackets: ${address.slice(1, -1)}`
+  if (address.startsWith('@') || address.endsWith('@'))
+    return `no whole address: ${JSON.stringify(address)}`
+  if (SPACE.test(address) && SPACE.test(address.replace(QUOTED, '')))
+    return `a space in the address ${JSON.stringify(address)}; in a query a + is one: write it %2B`
+  return null
 }
 
 function bodyOf({ content, content_base64: base64, refs }: InjectionJson): Body {

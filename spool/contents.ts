@@ -97,7 +97,7 @@ function check(
   record: MessageRecord,
   id: string,
   ifVersion: number | undefined,
-  ifSha256: string | undefined,
+  ifSha256: string | null | undefined,
 ): void {
   const sha256 = isDropped(record) ? null : record.sha256.toString('hex')
   const { version } = record

@@ -20,7 +20,7 @@ import {
 } from './events.js'
 import { decodeMeta, type MessageRecord } from './layout.js'
 import { Leases } from './leases.js'
-import { formatId, parseId } from './message-id.js'
+import { formatId, parseId, parseToken } from './message-id.js'
 import type { MetaWrites } from './meta-writes.js'
 import { removeMessage } from './removal.js'
 import { type NextAttempt, nextAttempt, type RetrySchedule } from './schedule.js'
@@ -285,7 +285,7 @@ function check(disposition: Disposition): Report {
   }
   const { type, lease, stage, bytesSent = 0 } = disposition
   if (!DISPOSITIONS.includes(type)) throw invalid('type', `not one of ${DISPOSITIONS.join(', ')}`)
-  if (lease !== undefined) parseId(lease, 'lease')
+  if (lease !== undefined) parseToken(lease, 'lease')
   if (!isCount(bytesSent)) throw invalid('bytesSent', 'not a count')
   if (disposition.nextAttempt !== undefined && type !== 'transient_failure') {
     throw invalid('nextAttempt', 'goes with a transient failure')

@@ -28,7 +28,7 @@ import {
   splitQueueKey,
 } from './layout.js'
 import type { MessageMeta, RemoveOptions } from './message.js'
-import { formatId, ID_BYTES, type IdGenerator, parseId } from './message-id.js'
+import { formatId, ID_BYTES, type IdGenerator, parseId, parseToken } from './message-id.js'
 import type { MetaWrites } from './meta-writes.js'
 import { removeMessage } from './removal.js'
 import type { RowStore } from './rows.js'
@@ -159,7 +159,7 @@ export class Leases {
     lease: string,
     leaseSeconds: number = DEFAULT_LEASE_SECONDS,
   ): Promise<ExtendedClaim> {
-    const token = parseId(lease)
+    const token = parseToken(lease)
     checkSeconds(leaseSeconds)
     return this.#write((tx, taken) => {
       const now = this.#parts.clock.now()
@@ -178,13 +178,13 @@ export class Leases {
         tx.put('leases', claimKey(token), encodeClaim({ ...claim, until, ids: held }))
         tx.put('leases', claimEndKey(until, token), Buffer.alloc(0))
       }
-      return { lease, until, ids: held.map(formatId) }
+      return { lease: formatId(token), until, ids: held.map(formatId) }
     }, 32 * 1024)
   }
 
   /** Gives the messages back at once. Throws SPOOL_ERR_NOT_FOUND when the claim has ended. */
   async release(lease: string): Promise<void> {
-    const token = parseId(lease)
+    const token = parseToken(lease)
     await this.#write((tx, taken, afterwards) => {
       const claim = this.#claim(tx, token, lease, this.#parts.clock.now())
       this.#end(tx, token, claim.until, taken, afterwards)
@@ -244,7 +244,7 @@ export class Leases {
 
   /** Throws SPOOL_ERR_LEASE unless the lease is the message's and holds. */
   checkHeld(record: MessageRecord, id: string, lease: string): void {
-    const token = parseId(lease, 'lease')
+    const token = parseToken(lease, 'lease')
     const held = record.lease
     if (held?.token.equals(token) && held.until > this.#parts.clock.now()) return
     throw new SpoolError('SPOOL_ERR_LEASE', `the lease on ${id} is lost`, {

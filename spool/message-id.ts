@@ -74,8 +74,12 @@ export function formatId(id: Buffer): string {
 }
 
 /** Throws SPOOL_ERR_INVALID for what is no UUID. */
-export function parseId(text: string, field = 'id'): Buffer {
-  if (typeof text !== 'string' || !TEXT.test(text))
-    throw invalid(field, 'not a message id (a UUID)')
+export function parseId(text: string, field = 'id', what = 'a message id'): Buffer {
+  if (typeof text !== 'string' || !TEXT.test(text)) throw invalid(field, `not ${what} (a UUID)`)
   return Buffer.from(text.replaceAll('-', ''), 'hex')
+}
+
+/** The token of a claim, which is a UUID, too. Throws SPOOL_ERR_INVALID. */
+export function parseToken(text: string, field = 'id'): Buffer {
+  return parseId(text, field, 'the token of a claim')
 }

@@ -153,8 +153,8 @@ export interface RemoveOptions {
 export interface ContentOptions {
   /** Refuse with SPOOL_ERR_VERSION unless the meta stands at this version. */
   ifVersion?: number | undefined
-  /** Refuse with SPOOL_ERR_VERSION unless this is the content. */
-  ifSha256?: string | undefined
+  /** Refuse with SPOOL_ERR_VERSION unless this is the content; null: unless there is none. */
+  ifSha256?: string | null | undefined
 }
 
 export interface CopyOptions {

@@ -110,7 +110,7 @@ export class Tiers {
   async extendClaim(lease: string, seconds: number | undefined): Promise<ExtendedClaim> {
     const parts = await this.#onClaim((core) => core.delivery.leases.extend(lease, seconds))
     return {
-      lease,
+      lease: parts[0]?.lease ?? lease,
       until: Math.min(...parts.map(({ until }) => until)),
       ids: parts.flatMap(({ ids }) => ids),
     }

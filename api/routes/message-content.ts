@@ -121,10 +121,10 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
         operationId: 'swap_out_content',
         summary: 'Replace the content of a message',
         description:
-          'Copy on write: messages that share the old content keep it. If-Match takes the ETag of the content that is to be replaced.',
+          'Copy on write: messages that share the old content keep it. If-Match takes the ETag of the content that is to be replaced; If-None-Match: * stores it only where there is none.',
         tags: ['messages'],
         params: IdParams,
-        headers: Type.Object({ 'if-match': contentMatch }),
+        headers: Type.Object({ 'if-match': contentMatch, 'if-none-match': noContent }),
         body: {
           description: 'The content as it is, streamed',
           content: { [MESSAGE_TYPE]: { schema: readByHandler(Binary) } },
@@ -150,7 +150,7 @@ export const contentRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (app
           `send the content as ${MESSAGE_TYPE}`,
         )
       }
-      const ifSha256 = parseContentMatch(request.headers['if-match'])
+      const ifSha256 = parseContentConditions(request.headers)
       // Before a large body is taken in for nothing.
       await spool.meta(id)
       const body = await takeBody(request.raw, options)
@@ -261,6 +261,22 @@ function rangeOf(
 }
 
 const contentMatch = Type.Optional(Type.String({ description: 'ETag of the content it must have' }))
+
+const noContent = Type.Optional(
+  Type.String({ description: '*: the message must have no content', examples: ['*'] }),
+)
+
+/** null: there must be none. Throws HttpError 400. */
+function parseContentConditions(headers: {
+  'if-match'?: string
+  'if-none-match'?: string
+}): string | null | undefined {
+  const none = headers['if-none-match']
+  if (none === undefined) return parseContentMatch(headers['if-match'])
+  if (none.trim() === '*' && headers['if-match'] === undefined) return null
+  const detail = 'headers.if-none-match: give *, and no If-Match beside it'
+  throw new HttpError(400, 'INVALID_IF_NONE_MATCH', detail)
+}
 
 function parseContentMatch(header: string | undefined): string | undefined {
   if (header === undefined || header === '*') return undefined

@@ -48,7 +48,7 @@ describe('/v1/claims', () => {
 
     const extended = await api.app.inject({
       method: 'PATCH',
-      url: `/v1/claims/${lease}`,
+      url: `/v1/claims/${lease.toUpperCase()}`,
       payload: { lease_seconds: 600 },
     })
     expect(extended.json()).toMatchObject({ lease, ids: ids.slice(0, 2) })

@@ -59,6 +59,23 @@ describe('PUT content', () => {
   })
 })
 
+it('PUT content with If-None-Match: * replaces none', async () => {
+  const { api, ids } = await start()
+  const onlyNew = { 'if-none-match': '*' }
+  expect((await replace(api, ids[0], Buffer.from('x'), onlyNew)).statusCode).toBe(412)
+  expect((await api.app.inject({ url: at(ids[0]) })).rawPayload.equals(MAIL)).toBe(true)
+  await api.app.inject({ method: 'DELETE', url: at(ids[0]) })
+  expect((await replace(api, ids[0], Buffer.from('x'), onlyNew)).statusCode).toBe(200)
+  expect((await replace(api, ids[0], Buffer.from('y'), onlyNew)).statusCode).toBe(412)
+  const tag = { 'if-none-match': etagOf(MAIL) }
+  expect((await replace(api, ids[0], Buffer.from('y'), tag)).json()).toMatchObject({
+    status: 400,
+    code: 'INVALID_IF_NONE_MATCH',
+  })
+  expect((await api.app.inject({ url: at(ids[0]) })).payload).toBe('x')
+  await expectSound(api)
+})
+
 it('DELETE content drops it and keeps the meta', async () => {
   const { api, ids } = await start()
   const response = await api.app.inject({ method: 'DELETE', url: at(ids[0]) })

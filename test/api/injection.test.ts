@@ -447,6 +447,34 @@ describe('envelopes', () => {
     expect(await api.spool.stats()).toMatchObject({ messages: 0 })
   })
 
+  it('are refused with addresses that nobody can deliver to', async () => {
+    const api = await startApi()
+    const wrong = [
+      'b@',
+      '@c.d',
+      '@',
+      'b b@c.d',
+      ' b@c.d',
+      'b@c.d ',
+      'b@c d',
+      '"b" b@c.d',
+      'b\u2028@c.d',
+    ]
+    for (const address of wrong) {
+      for (const payload of [
+        { mailfrom: 'a@b.c', rcptto: ['b@c.d', address], content: 'x' },
+        { mailfrom: address, rcptto: ['b@c.d'], content: 'x' },
+      ]) {
+        const response = await api.app.inject({ method: 'POST', url: '/v1/messages', payload })
+        expect(response.json(), address).toMatchObject({ status: 400, code: 'INVALID_ENVELOPE' })
+      }
+    }
+    const plus = await post(api, MAIL, 'message/rfc822', '/v1/messages?from=&to=b+tag@c.d')
+    expect(plus.statusCode).toBe(400)
+    expect(plus.json().detail).toMatch(/%2B/)
+    expect(await api.spool.stats()).toMatchObject({ messages: 0 })
+  })
+
   it('have SMTPUTF8 addresses, in query and JSON', async () => {
     const api = await startApi()
     const addresses = [
@@ -454,6 +482,8 @@ describe('envelopes', () => {
       '用户@例子.广告',
       '"a b+c&d=e"@example.com',
       'Ü%@x',
+      '"@ \\" "@[192.0.2.1]',
+      'postmaster',
     ]
     const query = addresses.map((address) => `to=${encodeURIComponent(address)}`).join('&')
     const from = encodeURIComponent(addresses[0]!)
