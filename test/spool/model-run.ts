@@ -268,9 +268,13 @@ class Child {
     const lines = createInterface(this.#process.stdout!)
     const read = (async () => {
       for await (const line of lines) {
-        // Cut off by the kill.
-        if (!line.endsWith('}')) continue
-        const { n, ...answer } = JSON.parse(line) as { n: number } & Answer
+        let said: { n: number } & Answer
+        try {
+          said = JSON.parse(line) as typeof said
+        } catch {
+          continue // cut off by the kill
+        }
+        const { n, ...answer } = said
         this.#waiting.get(n)?.(answer)
         this.#waiting.delete(n)
       }

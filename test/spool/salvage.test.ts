@@ -8,6 +8,7 @@ import { leaves, PageFile, readTree } from '../../spool/pages.js'
 import { DATABASES } from '../../spool/rows.js'
 import { damagedPages, salvage } from '../../spool/salvage.js'
 import { Store } from '../../spool/store.js'
+import { seededRandom } from '../support/random.js'
 import { bodyOf, bytes, message, temporaryDirectory, temporarySpool } from './support.js'
 
 const PAGE = 4096
@@ -101,8 +102,9 @@ describe('salvage', () => {
     const before = await rowsOf(sound)
     const pages = Math.floor((await stat(join(sound, 'data.mdb'))).size / PAGE)
     const worst: [number, number][] = []
+    const random = seededRandom()
     for (let i = 0; i < ROUNDS; i++) {
-      const page = i < 3 ? i : 2 + Math.floor(Math.random() * (pages - 2))
+      const page = i < 3 ? i : 2 + Math.floor(random() * (pages - 2))
       const path = join(directory, `damaged-${i}`)
       await cp(sound, path, { recursive: true })
       await overwrite(path, [page])
@@ -138,13 +140,14 @@ describe('salvage', () => {
     const sound = join(directory, 'sound')
     const contents = await usedSpool(sound)
     const pages = Math.floor((await stat(join(sound, 'data.mdb'))).size / PAGE)
+    const random = seededRandom()
     for (let i = 0; i < (EFFORT > 1 ? 8 : 3); i++) {
       const path = join(directory, `damaged-${i}`)
       await cp(sound, path, { recursive: true })
       if (i === 0) await truncate(join(path, 'data.mdb'), Math.floor(pages / 2) * PAGE)
       else if (i === 1) await truncate(join(path, 'data.mdb'), pages * PAGE - 5000)
       else {
-        const victims = Array.from({ length: i * 3 }, () => Math.floor(Math.random() * pages))
+        const victims = Array.from({ length: i * 3 }, () => Math.floor(random() * pages))
         await overwrite(path, victims)
       }
       const report = await repairSpool(path)
