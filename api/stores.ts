@@ -34,4 +34,7 @@ export type MessageStore = Pick<
 >
 
 /** Journals by name. */
-export type JournalStore = Pick<JournalSet, 'names' | 'path' | 'create' | 'delete' | 'append'>
+export type JournalStore = Pick<
+  JournalSet,
+  'names' | 'path' | 'create' | 'alter' | 'delete' | 'append'
+>

@@ -6,6 +6,7 @@
  */
 import { readdir, rename, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { type AlterOptions, alterJournal } from './alter.js'
 import { type CreateOptions, createJournal, makeDirectories } from './create.js'
 import { JlogError } from './errors.js'
 import { syncDirectory } from './file.js'
@@ -121,6 +122,16 @@ export class JournalSet {
     }
     await syncDirectory(this.root)
     await rm(doomed, { recursive: true })
+  }
+
+  /**
+   * Changes the settings of a journal; the pre-commit buffer by way of the writer that has it open, so that it goes on with the new one.
+   * @throws JlogError as `alterJournal`; JLOG_ERR_OPEN when there is none of that name
+   */
+  async alter(name: string, { preCommit, ...settings }: AlterOptions): Promise<void> {
+    await alterJournal(await this.path(name), settings)
+    if (preCommit !== undefined)
+      await this.withWriter(name, (writer) => writer.resizePreCommit(preCommit))
   }
 
   /**

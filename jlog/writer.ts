@@ -10,6 +10,7 @@ import { Append, AppendQueue, type Group } from './append-queue.js'
 import { JlogError } from './errors.js'
 import { SAFETY } from './format.js'
 import type { LogId } from './log-id.js'
+import { assertPreCommitSize } from './pre-commit.js'
 import { PreCommitStage } from './pre-commit-stage.js'
 import { type AppendRecord, assertTime, RecordEncoder, type RecordTime } from './record-encoder.js'
 
@@ -42,7 +43,7 @@ export class JournalWriter {
   readonly #appender: SegmentAppender
   readonly #encoder: RecordEncoder
   readonly #queue: AppendQueue
-  readonly #stage: PreCommitStage | null
+  #stage: PreCommitStage | null
   readonly #maxPending: number
   readonly #readyAt: number
   #pump: Promise<void> | null = null
@@ -181,6 +182,27 @@ export class JournalWriter {
   /** Moves the records of the pre-commit buffer to the segment, where readers see them. */
   flush(): Promise<void> {
     return this.#operation(() => this.#flushStage())
+  }
+
+  /**
+   * Gives the journal's pre-commit buffer another size in bytes, 0 for none, between the appends made before and after this. What it
+   * holds goes to the segment first.
+   * @throws JlogError JLOG_ERR_CREATE_PRE_COMMIT for what is no size
+   */
+  resizePreCommit(capacity: number): Promise<void> {
+    return this.#operation(async () => {
+      assertPreCommitSize(capacity)
+      await this.#appender.begin()
+      try {
+        const former = this.#stage
+        await former?.flush()
+        this.#stage = null
+        await former?.close()
+        this.#stage = await PreCommitStage.open(this.#appender, this.#encoder, capacity)
+      } finally {
+        this.#appender.release()
+      }
+    })
   }
 
   /** Writes what is pending, flushes, syncs and closes. Idempotent; appends made after it are refused. */

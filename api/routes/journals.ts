@@ -2,7 +2,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { unpack } from 'msgpackr'
 import Type from 'typebox'
-import { alterJournal, describeJournal, formatLogId } from '../../jlog/index.js'
+import { describeJournal, formatLogId } from '../../jlog/index.js'
 import { Capacity } from '../capacity.js'
 import { alterOptionsFromJson, createOptionsFromJson, journalToJson } from '../journal-json.js'
 import { mediaType } from '../negotiation.js'
@@ -131,7 +131,7 @@ export const journalRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (
         const detail = 'compression is fixed when a journal is made; make another journal'
         throw new HttpError(422, 'JLOG_ERR_NOT_SUPPORTED', detail)
       }
-      await alterJournal(path, alterOptionsFromJson(settings))
+      await journals.alter(name, alterOptionsFromJson(settings))
       return describe(name)
     },
   )

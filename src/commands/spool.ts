@@ -9,7 +9,7 @@ import {
   renderMeta,
   spoolStateToJson,
 } from '../../api/json.js'
-import { openSpool, type Spool } from '../../spool/index.js'
+import { MESSAGE_STATES, openSpool, type Spool } from '../../spool/index.js'
 import { spoolPath } from '../data-directory.js'
 import { print } from '../program.js'
 import { connect } from './connection.js'
@@ -41,7 +41,7 @@ export function addSpool(program: Command): void {
 
   add(spool, 'list', 'list messages, oldest first')
     .option('--domain <domain>', 'only recipients of this domain')
-    .option('--state <state>', 'only messages in this state')
+    .addOption(new Option('--state <state>', 'only messages in this state').choices(MESSAGE_STATES))
     .option('--binding <binding>', 'only messages of this binding')
     .action((options: Options & { domain?: string; state?: string; binding?: string }) =>
       withSource(options, async (source) => {

@@ -142,6 +142,35 @@ describe('journals', () => {
     ])
   })
 
+  it('get another pre-commit buffer while records are appended', async () => {
+    const api = await startWithJournal({ pre_commit: 4096 })
+    const journal = '/v1/journals/log'
+    const resize = (bytes: number) =>
+      api.app.inject({ method: 'PATCH', url: journal, payload: { pre_commit: bytes } })
+    await append(api, 'first')
+    expect((await api.app.inject({ url: journal })).json()).toMatchObject({ records: 0 })
+    expect((await resize(0)).json()).toMatchObject({ pre_commit: 0, records: 1 })
+    const sent = ['first', 'second', 'third', 'fourth']
+    for (const record of sent.slice(1)) await append(api, record)
+    expect((await api.app.inject({ url: journal })).json()).toMatchObject({
+      pre_commit: 0,
+      records: 4,
+    })
+    const writers = ['a', 'b', 'c'].map(async (name) => {
+      for (let n = 0; n < 20; n++) {
+        await append(api, `${name}${n}`)
+        sent.push(`${name}${n}`)
+      }
+    })
+    for (const bytes of [300, 65536, 0, 40, 4096])
+      expect((await resize(bytes)).statusCode).toBe(200)
+    await Promise.all(writers)
+    await resize(0)
+    await api.app.inject({ method: 'PUT', url: `${journal}/subscribers/s` })
+    const { payload } = await api.app.inject({ url: `${journal}/subscribers/s/records` })
+    expect(dataOf(payload).sort()).toEqual(sent.sort())
+  })
+
   it('refuse what are no records, and keep nothing of it', async () => {
     const api = await startWithJournal()
     for (const [payload, headers, status] of [

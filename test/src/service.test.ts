@@ -226,6 +226,7 @@ describe('the command line', () => {
 
   it('answers wrong usage with status 2, and failure with 1', async () => {
     expect((await bobbin(['spool', 'nonsense'])).code).toBe(2)
+    expect((await bobbin(['spool', 'list', '--state', 'nonsense'])).code).toBe(2)
     expect((await bobbin(['inject', '--to', 'b@example.net'])).code).toBe(2)
     expect((await bobbin(['--help'])).code).toBe(0)
     const unreachable = await bobbin(
