@@ -23,8 +23,14 @@ export function messageFromMeta(meta: InjectionMeta): (body: Body) => NewMessage
   return (body) => ({ ...envelope, body })
 }
 
-/** Throws HttpError 400, 422. */
-export function messageFromQuery(query: InjectionQuery): (body: Body) => NewMessage {
+/**
+ * @param written the query as it was sent
+ * Throws HttpError 400, 422.
+ */
+export function messageFromQuery(
+  query: InjectionQuery,
+  written: string,
+): (body: Body) => NewMessage {
   const { from, to } = query
   if (from === undefined || to === undefined) {
     throw new HttpError(
@@ -33,6 +39,7 @@ export function messageFromQuery(query: InjectionQuery): (body: Body) => NewMess
       'querystring: from (may be empty) and at least one to are needed',
     )
   }
+  if (written.includes('+')) for (const address of [from, ...to]) refusePlus(address)
   const envelope = { ...envelopeOf(query), ...addressesOf(from, to) }
   return (body) => ({ ...envelope, body })
 }
@@ -64,20 +71,23 @@ function checkAddress(field: string, address: string): void {
   if (wrong !== null) throw new HttpError(400, 'INVALID_ENVELOPE', `${field}: ${wrong}`)
 }
 
-/** Control characters are the spool's to refuse. */
-const SPACE = /[^\S\t\n\v\f\r]/
-/** What stands between quotes in a local part may hold anything (RFC 5321, section 4.1.2). */
-const QUOTED = /"(?:[^"\\]|\\.)*"/g
-
 function wrongWith(address: string): string | null {
   // The angle brackets of a path are no part of an address: with them its domain would be another.
   if (address.startsWith('<') && address.endsWith('>'))
     return `give the address without its angle brackets: ${address.slice(1, -1)}`
   if (address.startsWith('@') || address.endsWith('@'))
     return `no whole address: ${JSON.stringify(address)}`
-  if (SPACE.test(address) && SPACE.test(address.replace(QUOTED, '')))
-    return `a space in the address ${JSON.stringify(address)}; in a query a + is one: write it %2B`
   return null
+}
+
+/** What stands between quotes in a local part may hold anything (RFC 5321, section 4.1.2). */
+const QUOTED = /"(?:[^"\\]|\\.)*"/g
+
+/** Where a + was sent and a space came of it, mostly the + was meant: the mail would go to nobody. Throws HttpError 400. */
+function refusePlus(address: string): void {
+  if (!address.includes(' ') || !address.replace(QUOTED, '').includes(' ')) return
+  const detail = `a + in a query is a space, in ${JSON.stringify(address)}: write a + as %2B, a space as %20`
+  throw new HttpError(400, 'INVALID_ENVELOPE', detail)
 }
 
 function bodyOf({ content, content_base64: base64, refs }: InjectionJson): Body {

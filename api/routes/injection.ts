@@ -128,7 +128,7 @@ export const injectionRoutes: FastifyPluginAsyncTypebox<RouteOptions> = async (a
     const type = mediaType(request.headers['content-type'])
     const query = request.query as Parameters<typeof messageFromQuery>[0]
     if (type === MESSAGE_TYPE) {
-      const complete = messageFromQuery(query)
+      const complete = messageFromQuery(query, request.raw.url ?? '')
       // Else the spool does, when the body is there.
       if (isHeldBack(request.raw)) validateMessage(complete(NOTHING))
       return takeBody(request.raw, options).then(complete)
