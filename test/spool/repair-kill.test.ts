@@ -53,7 +53,7 @@ async function stateOf(
 }
 
 test(`${KILLS} kills of a repair change nothing of its end`, {
-  timeout: 30_000 + KILLS * 5_000,
+  timeout: 60_000 + KILLS * 10_000,
 }, async () => {
   const directory = await temporaryDirectory()
   const path = join(directory, 'spool')
