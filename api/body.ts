@@ -2,19 +2,27 @@
 import type { IncomingMessage } from 'node:http'
 import type { StagedBody } from '../spool/index.js'
 import { passing } from '../spool/index.js'
+import { HttpError } from './problem.js'
 import type { MessageStore } from './stores.js'
 
 /** Up to here, gathering the body is cheaper than streaming it, and 64 connections of it are still little memory. */
 const SMALL_BODY_BYTES = 64 * 1024
 
-/** A message's content: a small one gathered, a large one streamed into the spool. */
+/**
+ * A message's content: a small one gathered, a large one streamed into the spool.
+ * Throws HttpError 413, before anything is read, for one that says itself that it is too large, and what `stageBody` does.
+ */
 export async function takeBody(
   request: IncomingMessage,
   { spool, limits }: { spool: MessageStore; limits: { maxMessageSize: number } },
 ): Promise<Buffer | StagedBody> {
+  const { maxMessageSize: maxBytes } = limits
+  if (Number(request.headers['content-length'] ?? 0) > maxBytes) {
+    const detail = `the body is over the limit of ${maxBytes} bytes`
+    throw new HttpError(413, 'SPOOL_ERR_TOO_LARGE', detail)
+  }
   const small = readSmallBody(request)
   if (small !== null) return small
-  const { maxMessageSize: maxBytes } = limits
   return spool.stageBody(passing(request.iterator({ destroyOnReturn: false })), { maxBytes })
 }
 

@@ -61,7 +61,7 @@ const DESCRIPTIONS: Readonly<Record<string, string>> = {
 }
 
 const OTHER_PROBLEMS =
-  'Any other problem: 408 for a request that comes too slowly, 431 for too large a head, 417 for an Expect other than 100-continue, 501 for a transfer coding other than chunked, 500 for an internal error or for damage, of which the log has the details under the id of the request.'
+  'Any other problem: 408 for a request that comes too slowly, 431 for too large a head, 411 for a body without a length, 417 for an Expect other than 100-continue, 501 for a transfer coding other than chunked, 500 for an internal error or for damage, of which the log has the details under the id of the request.'
 
 /** The plugin takes every body for one that must be sent. */
 const BODY_OPTIONAL: ReadonlySet<string> = new Set(['journal_create'])

@@ -1,12 +1,14 @@
 /**
  * What the head of a request says of its body and its address, where it would make something else of them than is stored here. A
- * body that is compressed, or one part of a larger one, would be kept as if it were the message, and an address that is not
- * UTF-8 as its percent signs: each is refused before the body is read.
+ * body that is compressed, or one part of a larger one, would be kept as if it were the message, one without a length as if it were
+ * empty, and an address that is not UTF-8 as its percent signs: each is refused before the body is read.
  */
-import type { IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
+import { mediaType } from '../negotiation.js'
 import { HttpError } from '../problem.js'
+import { MESSAGE_TYPE } from '../schemas.js'
 
 const register: FastifyPluginAsync = async (app) => {
   app.addHook('onRequest', (request, reply, done) => {
@@ -43,6 +45,12 @@ function refusalOf({
     const detail = `headers.content-encoding: ${encoding}: send the body as it is`
     return new HttpError(415, 'CONTENT_ENCODING', detail)
   }
+  // RFC 9110, section 15.5.12
+  if (transfer === undefined && headers['content-length'] === undefined && isStoredAsIs(headers)) {
+    const detail =
+      'headers.content-length: missing; give it, also for an empty body, or send it chunked'
+    return new HttpError(411, 'LENGTH_REQUIRED', detail)
+  }
   // RFC 9110, section 14.5
   if (method === 'PUT' && headers['content-range'] !== undefined) {
     const detail = 'headers.content-range: a PUT replaces all of it; send it whole'
@@ -51,6 +59,13 @@ function refusalOf({
   return isText(url)
     ? undefined
     : new HttpError(400, 'INVALID_QUERY', 'querystring: not UTF-8, percent-encoded')
+}
+
+const STORED_AS_IS = [MESSAGE_TYPE, 'application/octet-stream', 'text/plain']
+
+/** To HTTP a body without a length is none, and what follows another request: it would be stored as if it were empty. */
+function isStoredAsIs(headers: IncomingHttpHeaders): boolean {
+  return STORED_AS_IS.includes(mediaType(headers['content-type']))
 }
 
 /** Of the query: the path is the router's. */

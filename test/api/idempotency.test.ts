@@ -10,7 +10,11 @@ const inject = (api: TestApi, key: string, payload: Buffer | Readable = MAIL, ur
   api.app.inject({
     method: 'POST',
     url,
-    headers: { 'content-type': 'message/rfc822', 'idempotency-key': key },
+    headers: {
+      'content-type': 'message/rfc822',
+      'idempotency-key': key,
+      ...(payload instanceof Readable ? { 'transfer-encoding': 'chunked' } : {}),
+    },
     payload,
   })
 

@@ -533,12 +533,12 @@ describe('on the wire', () => {
   it('asks for the body of who expects it, and does not when it will not take it', async () => {
     const api = await startApi()
     const { host, port } = await api.listen()
-    const send = async (path: string) => {
+    const send = async (path: string, length = folded.length) => {
       let continued = false
       const request = httpRequest({
         ...{ host, port, method: 'POST', path },
         headers: {
-          ...{ 'content-type': 'message/rfc822', 'content-length': folded.length },
+          ...{ 'content-type': 'message/rfc822', 'content-length': length },
           expect: '100-continue',
         },
       })
@@ -557,6 +557,11 @@ describe('on the wire', () => {
     const [id] = taken.answer.ids as string[]
     expect((await contentOf(api, id!)).equals(folded)).toBe(true)
     expect(await send('/v1/messages?to=b@c.d')).toMatchObject({ continued: false, status: 400 })
+    expect(await send(ENVELOPE, MAX_MESSAGE_SIZE + 1)).toMatchObject({
+      continued: false,
+      status: 413,
+      answer: { code: 'SPOOL_ERR_TOO_LARGE' },
+    })
     for (const wrong of ['', 'a%0db', '<b@c.d>']) {
       const answer = await send(`/v1/messages?from=a@b.c&to=b@c.d&to=${wrong}`)
       expect(answer).toMatchObject({ continued: false, status: 400 })

@@ -267,7 +267,10 @@ describe('POST /v1/messages', () => {
       'a streamed message over the limit',
       413,
       'SPOOL_ERR_TOO_LARGE',
-      { headers: RFC822, payload: Readable.from(pieces(MAX_MESSAGE_SIZE + 1)) },
+      {
+        headers: { ...RFC822, 'transfer-encoding': 'chunked' },
+        payload: Readable.from(pieces(MAX_MESSAGE_SIZE + 1)),
+      },
     ],
   ]
   it.each(refused)('refuses %s, and keeps nothing of it', async (_name, status, code, request) => {

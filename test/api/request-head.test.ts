@@ -66,6 +66,28 @@ describe('a request whose body is not what is to be stored', () => {
   })
 })
 
+describe('a body whose length nobody says', () => {
+  it.each(['1.0', '1.1'])('is not stored as an empty one: HTTP/%s', async (version) => {
+    const api = await startApi()
+    await api.journals.create('log')
+    const { host, port } = await api.listen()
+    const [id] = (await inject(api, {})).json<{ ids: string[] }>().ids
+    for (const [line, type] of [
+      [`POST ${ENVELOPE}`, 'message/rfc822'],
+      [`PUT /v1/messages/${id}/content`, 'Message/RFC822; x=y'],
+      ['POST /v1/journals/log/records', 'application/octet-stream'],
+      [`PUT /v1/messages/${id}/context/mess/k`, 'text/plain'],
+    ]) {
+      const socket = connect(port, host)
+      socket.write(`${line} HTTP/${version}\r\nHost: x\r\nContent-Type: ${type}\r\n\r\nbody`)
+      expect((await socket.setEncoding('utf8').toArray()).join('')).toMatch(/^HTTP\/1.1 4\d\d /)
+    }
+    expect(await api.spool.meta(id!)).toMatchObject({ size: MAIL.length, version: 1 })
+    expect(await api.spool.stats()).toMatchObject({ messages: 1 })
+    expect((await api.app.inject({ url: '/v1/journals/log' })).json()).toMatchObject({ records: 0 })
+  })
+})
+
 describe('a head that HTTP does not allow', () => {
   it.each([
     ['GET /healthz HTTP/1.1', 400, 'HOST_MISSING'],
@@ -73,6 +95,11 @@ describe('a head that HTTP does not allow', () => {
       `POST ${ENVELOPE} HTTP/1.1\r\nHost: x\r\nExpect: more\r\nContent-Length: 5`,
       417,
       'EXPECTATION_FAILED',
+    ],
+    [
+      `POST ${ENVELOPE} HTTP/1.1\r\nHost: x\r\nContent-Type: message/rfc822`,
+      411,
+      'LENGTH_REQUIRED',
     ],
   ])('is told so in a problem document: %s', async (head, status, code) => {
     const api = await startApi()
