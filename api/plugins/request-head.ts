@@ -46,7 +46,11 @@ function refusalOf({
     return new HttpError(415, 'CONTENT_ENCODING', detail)
   }
   // RFC 9110, section 15.5.12
-  if (transfer === undefined && headers['content-length'] === undefined && isStoredAsIs(headers)) {
+  if (
+    transfer === undefined &&
+    headers['content-length'] === undefined &&
+    isStored(method, headers)
+  ) {
     const detail =
       'headers.content-length: missing; give it, also for an empty body, or send it chunked'
     return new HttpError(411, 'LENGTH_REQUIRED', detail)
@@ -64,8 +68,9 @@ function refusalOf({
 const STORED_AS_IS = [MESSAGE_TYPE, 'application/octet-stream', 'text/plain']
 
 /** To HTTP a body without a length is none, and what follows another request: it would be stored as if it were empty. */
-function isStoredAsIs(headers: IncomingHttpHeaders): boolean {
-  return STORED_AS_IS.includes(mediaType(headers['content-type']))
+function isStored(method: string | undefined, headers: IncomingHttpHeaders): boolean {
+  const isSent = method === 'POST' || method === 'PUT'
+  return isSent && STORED_AS_IS.includes(mediaType(headers['content-type']))
 }
 
 /** Of the query: the path is the router's. */

@@ -84,6 +84,11 @@ describe('a body whose length nobody says', () => {
     }
     expect(await api.spool.meta(id!)).toMatchObject({ size: MAIL.length, version: 1 })
     expect(await api.spool.stats()).toMatchObject({ messages: 1 })
+    // Who only reads, or removes, may name a type all the same.
+    const headers = { 'content-type': 'message/rfc822' }
+    const url = `/v1/messages/${id}`
+    expect((await api.app.inject({ url, headers })).statusCode).toBe(200)
+    expect((await api.app.inject({ method: 'DELETE', url, headers })).statusCode).toBe(204)
     expect((await api.app.inject({ url: '/v1/journals/log' })).json()).toMatchObject({ records: 0 })
   })
 })
