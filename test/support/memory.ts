@@ -5,9 +5,9 @@ import { runInNewContext } from 'node:vm'
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void
 
-/** Bytes of the heap and of the buffers beside it that somebody holds. */
+/** Bytes of the heap and of the buffers beside it that somebody holds; buffers that are free are given back a while later: poll it. */
 export function liveBytes(): number {
   collect()
-  const { heapUsed, external } = process.memoryUsage()
-  return heapUsed + external
+  const { heapUsed, arrayBuffers } = process.memoryUsage()
+  return heapUsed + arrayBuffers
 }
