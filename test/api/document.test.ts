@@ -7,7 +7,7 @@ import { driveOperations } from '../support/document-driver.js'
 import { checkerOf, documentOf, operationsOf } from '../support/openapi.js'
 
 /** document.slow.ts has more. */
-const RUNS = 10
+const RUNS = 6
 
 /** Paths with their methods, as the router has them. */
 function routesOf({ app }: TestApi): string[] {

@@ -7,7 +7,7 @@ import { expect, test } from 'vitest'
 import { checkSpool, openSpool } from '../../spool/index.js'
 import { bodyOf, codeOf, sha256, temporaryDirectory } from './support.js'
 
-const KILLS = Number(process.env.TEST_KILLS ?? 3)
+const KILLS = Number(process.env.TEST_KILLS ?? 2)
 const SCRIPT = join(import.meta.dirname, 'child-contents.mjs')
 
 test(`${KILLS} kills leave every count right and every content as acknowledged`, {

@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import { compare, Ledger, startLoad } from './load.js'
 import { temporaryDirectory } from './support.js'
 
-const KILLS = Number(process.env.TEST_KILLS ?? 3)
+const KILLS = Number(process.env.TEST_KILLS ?? 2)
 
 test(`${KILLS} kills under load lose nothing acknowledged, double no record, leave no orphan`, {
   timeout: 30_000 + KILLS * 5_000,

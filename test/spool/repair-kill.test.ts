@@ -10,7 +10,7 @@ import { checkSpool, openSpool, repairSpool } from '../../spool/index.js'
 import { Store } from '../../spool/store.js'
 import { bytes, message, temporaryDirectory, temporarySpool } from './support.js'
 
-const KILLS = Number(process.env.TEST_KILLS ?? 3)
+const KILLS = Number(process.env.TEST_KILLS ?? 2)
 
 /** Kills it `after` so many milliseconds of mending; true when it had finished before. */
 async function repairAndKill(path: string, after: number): Promise<boolean> {

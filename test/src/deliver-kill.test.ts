@@ -7,7 +7,7 @@ import { readRecords } from '../../jlog/index.js'
 import { checkSpool, openSpool } from '../../spool/index.js'
 import { startService, temporaryDirectory } from '../support/service.js'
 
-const KILLS = Number(process.env.TEST_KILLS ?? 3)
+const KILLS = Number(process.env.TEST_KILLS ?? 2)
 const FRONT_ENDS = 4
 const LEASE_SECONDS = 2
 

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 import { Ledger } from '../support/ledger.js'
 import { startService, temporaryDirectory } from '../support/service.js'
 
-const KILLS = Number(process.env.TEST_KILLS ?? 4)
+const KILLS = Number(process.env.TEST_KILLS ?? 3)
 
 it(`keeps every acknowledged message, logged once, over ${KILLS} kills under load`, {
   timeout: 30_000 + KILLS * 5_000,
