@@ -63,27 +63,40 @@ export interface PlainRecord {
   payload: Buffer
 }
 
-/** Records of a segment that walks cleanly from end to end; throws otherwise. */
-export function recordsOf(bytes: Buffer, magic: number): PlainRecord[] {
-  const compressed = (magic & 0x15106a00) === 0x15106a00
-  const header = compressed ? 20 : 16
-  const records: PlainRecord[] = []
+interface StoredRecord {
+  at: number
+  /** As it stands in the segment, compressed where the journal is. */
+  stored: Buffer
+}
+
+/** The records of a segment that walks cleanly from end to end, whatever their payloads are; throws otherwise. */
+export function walk(bytes: Buffer, magic: number): StoredRecord[] {
+  const header = isCompressed(magic) ? 20 : 16
+  const records: StoredRecord[] = []
   let at = 0
   while (at < bytes.length) {
     if (bytes.length - at < header) throw new Error(`torn header at ${at}`)
     if (bytes.readUInt32LE(at) !== magic) throw new Error(`no header at ${at}`)
-    const stored = bytes.readUInt32LE(at + header - 4)
-    if (at + header + stored > bytes.length) throw new Error(`torn record at ${at}`)
-    const raw = bytes.subarray(at + header, at + header + stored)
-    const length = bytes.readUInt32LE(at + 12)
-    records.push({
-      sec: bytes.readUInt32LE(at + 4),
-      usec: bytes.readUInt32LE(at + 8),
-      payload: compressed && (magic & 0xff) === 1 ? decompressRawSync(raw, length) : raw,
-    })
-    at += header + stored
+    const end = at + header + bytes.readUInt32LE(at + header - 4)
+    if (end > bytes.length) throw new Error(`torn record at ${at}`)
+    records.push({ at, stored: bytes.subarray(at + header, end) })
+    at = end
   }
   return records
+}
+
+/** Records of a segment that walks cleanly, and whose payloads are sound; throws otherwise. */
+export function recordsOf(bytes: Buffer, magic: number): PlainRecord[] {
+  const isLz4 = isCompressed(magic) && (magic & 0xff) === 1
+  return walk(bytes, magic).map(({ at, stored }) => ({
+    sec: bytes.readUInt32LE(at + 4),
+    usec: bytes.readUInt32LE(at + 8),
+    payload: isLz4 ? decompressRawSync(stored, bytes.readUInt32LE(at + 12)) : stored,
+  }))
+}
+
+function isCompressed(magic: number): boolean {
+  return (magic & 0x15106a00) === 0x15106a00
 }
 
 export function segmentsOf(dir: string): string[] {
