@@ -42,10 +42,12 @@ export interface Piece {
   readonly buffers: Uint8Array[]
   readonly bytes: number
   readonly records: number
+  /** Does the group have more after it? */
+  readonly more: boolean
 }
 
-/** Groups of many appends are no larger than this. */
-const MOST_GROUP_BYTES = 2 * 1024 * 1024
+/** A group that holds so much takes no more appends. */
+const MOST_GROUP_BYTES = 4 * 1024 * 1024
 
 /** Where nothing is encoded yet, so much is before the first write: the rest is encoded while that is under way. */
 const FIRST_PIECE_BYTES = 256 * 1024
@@ -83,7 +85,7 @@ export class Group {
     for (;;) {
       const append = this.appends[this.#append]
       if (append === undefined || this.#bytes >= enough) return
-      this.#encodeFrom(append)
+      this.#encodeFrom(append, enough)
       if (this.#record === append.records.length) {
         this.#append++
         this.#record = 0
@@ -91,13 +93,22 @@ export class Group {
     }
   }
 
-  /** What is encoded, and something unless all was taken; it must be written before the next is taken. Null: that was all. */
-  take(): Piece | null {
-    if (this.#bytes === 0) this.encode(FIRST_PIECE_BYTES)
+  /**
+   * What is encoded, and `enough` bytes or somewhat more of it unless that is all; it must be written before the next
+   * is taken. Null: nothing is left.
+   */
+  take(enough = FIRST_PIECE_BYTES): Piece | null {
+    // Given back first: the same memory is in the processor's cache still.
     for (const chunk of this.#taken) Chunk.give(chunk)
+    if (this.#bytes === 0) this.encode(enough)
     this.#taken = this.#chunks
     this.#closeStretch()
-    const piece = { buffers: this.#buffers, bytes: this.#bytes, records: this.#records }
+    const piece = {
+      buffers: this.#buffers,
+      bytes: this.#bytes,
+      records: this.#records,
+      more: this.#append < this.appends.length,
+    }
     this.#chunks = []
     this.#buffers = []
     this.#bytes = 0
@@ -114,16 +125,17 @@ export class Group {
     this.#chunks = []
   }
 
-  /** Encodes records of one append until a chunk is full or the append has no more. */
-  #encodeFrom(append: Append): void {
+  /** Encodes records of one append until a chunk is full, there is enough, or the append has no more. */
+  #encodeFrom(append: Append, enough: number): void {
     const { records, time } = append
     let chunk = this.#chunks.at(-1) ?? this.#newChunk()
     const before = chunk.used
-    const next = this.#encoder.encode(chunk, records, this.#record, time)
+    const until = before + enough - this.#bytes
+    const next = this.#encoder.encode(chunk, records, this.#record, time, until)
     this.#bytes += chunk.used - before
     this.#records += next - this.#record
     this.#record = next
-    if (next === records.length) return
+    if (next === records.length || this.#bytes >= enough) return
     const record = records[next]!
     if (!this.#encoder.isOutsize(record)) {
       this.#newChunk()
@@ -190,7 +202,7 @@ export class AppendQueue {
     return this.#head < this.#waiting.length
   }
 
-  /** Groups grow no larger than this, a single append apart. */
+  /** A group that holds so much takes no more appends from now on. */
   limitGroups(bytes: number): void {
     this.#mostGroupBytes = Math.min(bytes, MOST_GROUP_BYTES)
   }
@@ -254,7 +266,7 @@ export class AppendQueue {
   #fill(append: Append): boolean {
     const group = this.#filling
     if (group === null) this.#filling = new Group(this.#encoder)
-    else if (group.bound + append.bound > this.#mostGroupBytes) return false
+    else if (group.bound >= this.#mostGroupBytes) return false
     this.#filling!.add(append)
     return true
   }

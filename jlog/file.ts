@@ -11,6 +11,7 @@ import {
   constants,
   fdatasync,
   fstatSync,
+  fsync,
   ftruncate,
   open as openCallback,
   openSync,
@@ -20,8 +21,9 @@ import {
   write as writeCallback,
   writeSync,
   writev as writevCallback,
+  writevSync,
 } from 'node:fs'
-import { open as openHandle, rename, unlink } from 'node:fs/promises'
+import { rename, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -31,6 +33,7 @@ import { JlogError, type JlogErrorCode } from './errors.js'
 const openFd = promisify(openCallback)
 const closeFd = promisify(closeCallback)
 const fdatasyncFd = promisify(fdatasync)
+const fsyncFd = promisify(fsync)
 const ftruncateFd = promisify(ftruncate)
 
 /**
@@ -59,6 +62,9 @@ export async function readSmallFile(path: string, most = 1024 * 1024): Promise<B
     closeSync(fd)
   }
 }
+
+/** So many buffers go into one system call (IOV_MAX). */
+const MOST_VECTORS = 1024
 
 /** How long a lock is waited for before JLOG_ERR_LOCK, in milliseconds. */
 export const LOCK_TIMEOUT_MS = 30_000
@@ -238,12 +244,30 @@ export class JournalFile {
     }
   }
 
+  /** Writes the buffers one after the other at `position`, as `writeNow` does. */
+  writeAllNow(buffers: readonly Uint8Array[], position: number): void {
+    let written = 0
+    if (buffers.length > 1 && buffers.length <= MOST_VECTORS) {
+      try {
+        written = writevSync(this.#fd, buffers, position)
+      } catch (cause) {
+        throw this.#failure('write', 'cannot write', cause, position)
+      }
+    }
+    let start = 0
+    for (const buffer of buffers) {
+      const done = Math.max(0, written - start)
+      if (done < buffer.length) this.writeNow(buffer.subarray(done), position + start + done)
+      start += buffer.length
+    }
+  }
+
   /** Writes the buffers one after the other at `position`, as `write` does. */
   async writeAll(buffers: readonly Uint8Array[], position: number): Promise<void> {
     let rest = buffers.filter((buffer) => buffer.length > 0)
     let at = position
     while (rest.length > 0) {
-      const batch = rest.slice(0, 1024)
+      const batch = rest.slice(0, MOST_VECTORS)
       let written = await new Promise<number>((resolve, reject) => {
         writevCallback(this.#fd, batch, at, (cause, bytes) => {
           if (cause) reject(this.#failure('write', 'cannot write', cause, at))
@@ -409,11 +433,11 @@ export function errnoOf(error: unknown): string | undefined {
 /** Makes a directory's entries durable: files created, renamed or removed in it. */
 export async function syncDirectory(dir: string): Promise<void> {
   try {
-    const handle = await openHandle(dir, 'r')
+    const fd = await openFd(dir, constants.O_RDONLY | constants.O_DIRECTORY)
     try {
-      await handle.sync()
+      await fsyncFd(fd)
     } finally {
-      await handle.close()
+      await closeFd(fd)
     }
   } catch (cause) {
     throw new JlogError('JLOG_ERR_FILE_WRITE', 'cannot sync the directory', { file: dir, cause })

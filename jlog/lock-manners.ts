@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
 /** After this long of taking the lock again and again it is left free once. */
-const PAUSE_EVERY_MS = 50
+const PAUSE_EVERY_MS = 200
 /** Longer than those who wait for a lock wait between tries. */
 const PAUSE_MS = 2
 

@@ -31,7 +31,7 @@ export type AppendRecord = Uint8Array | string | TimedRecord
 /** Memory for a stretch of encoded records. */
 export class Chunk {
   /** Small enough to stay in the processor's cache between encoding and writing. */
-  static readonly BYTES = 512 * 1024
+  static readonly BYTES = 576 * 1024
   static readonly #MOST_KEPT = 16
   static readonly #free: Chunk[] = []
 
@@ -99,27 +99,35 @@ export class RecordEncoder {
   }
 
   /**
-   * Encodes records from the `from`th on at the end of the chunk, as many as have room.
+   * Encodes records from the `from`th on at the end of the chunk, as many as have room, until it holds `enough`.
    * @returns index of the first record not encoded
    */
-  encode(chunk: Chunk, records: readonly AppendRecord[], from: number, time: RecordTime): number {
+  encode(
+    chunk: Chunk,
+    records: readonly AppendRecord[],
+    from: number,
+    time: RecordTime,
+    enough = Chunk.BYTES,
+  ): number {
     const { bytes, words } = chunk
-    const { sec, usec } = time
-    const magic = this.#magic
+    // As signed numbers, which the compiler keeps as small integers: measurably faster.
+    const sec = time.sec | 0
+    const usec = time.usec | 0
+    const magic = this.#magic | 0
     const count = records.length
     const plain = this.#compress === null
     let at = chunk.used
     let i = from
-    for (; i < count; i++) {
+    for (; i < count && at < enough; i++) {
       const record = records[i]!
       if (plain && record instanceof Uint8Array) {
         const length = record.length
         const end = at + PLAIN_HEADER_BYTES + length
         if (end > Chunk.BYTES || length > UNCOPIED_BYTES) break
-        words.setUint32(at, magic, true)
-        words.setUint32(at + 4, sec, true)
-        words.setUint32(at + 8, usec, true)
-        words.setUint32(at + 12, length, true)
+        words.setInt32(at, magic, true)
+        words.setInt32(at + 4, sec, true)
+        words.setInt32(at + 8, usec, true)
+        words.setInt32(at + 12, length, true)
         bytes.set(record, at + PLAIN_HEADER_BYTES)
         at = end
       } else {

@@ -1,7 +1,7 @@
 /**
- * Finished segments on their way out: each is synced, its name is synced, it is closed. In the background, and one
- * after the other, because syncs side by side would take the threads that writes need (unless everything waits for them
- * anyway).
+ * Finished segments on their way out: each is synced and closed, and its name is synced, together with those of some others.
+ * In the background, and one after the other, because syncs side by side would take the threads that writes need (unless
+ * everything waits for them anyway).
  */
 import { dirname } from 'node:path'
 import { type JournalFile, syncDirectory } from './file.js'
@@ -11,6 +11,8 @@ import type { SegmentSums } from './segment-sums.js'
 const MOST_WAITING = 64
 /** So many are synced at a time when somebody waits for all: a disk takes several sooner than one by one. */
 const MOST_AT_ONCE = 4
+/** So many names, new in one directory, share its sync. */
+const NAMES_A_SYNC = 8
 
 export interface Retiree {
   readonly file: JournalFile
@@ -52,23 +54,38 @@ export class Retirement {
   }
 
   async #workThrough(): Promise<void> {
+    let unnamed: Retiree[] = []
     while (this.#waiting.length > 0) {
       const some = this.#waiting.slice(0, this.#atOnce)
       this.#left = Promise.all(some.map((retiree) => this.#retire(retiree)))
       await this.#left
       this.#waiting.splice(0, some.length)
+      unnamed.push(...some.filter((retiree) => retiree.unnamed))
+      if (this.#waiting.length === 0 || unnamed.length >= NAMES_A_SYNC) {
+        await this.#syncNames(unnamed)
+        unnamed = []
+      }
     }
     this.#work = null
   }
 
-  async #retire({ file, sums, dirty, unnamed }: Retiree): Promise<void> {
-    try {
-      if (dirty && this.#failure === null) await file.sync()
-      if (unnamed && this.#failure === null) await syncDirectory(dirname(file.path))
-    } catch (error) {
-      this.#failure ??= error
-    }
+  async #retire({ file, sums, dirty }: Retiree): Promise<void> {
+    if (dirty) await this.#unlessFailed(() => file.sync())
     await sums?.close()
     await file.close().catch(() => {})
+  }
+
+  async #syncNames(retirees: readonly Retiree[]): Promise<void> {
+    const [first] = retirees
+    if (first !== undefined) await this.#unlessFailed(() => syncDirectory(dirname(first.file.path)))
+  }
+
+  async #unlessFailed(sync: () => Promise<void>): Promise<void> {
+    if (this.#failure !== null) return
+    try {
+      await sync()
+    } catch (error) {
+      this.#failure = error
+    }
   }
 }

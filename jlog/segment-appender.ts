@@ -21,6 +21,15 @@ import { isChecksumFile, SegmentSums } from './segment-sums.js'
 import type { WriterObserver } from './writer-options.js'
 
 export const LAST_SEGMENT = 0xffffffff
+/**
+ * Writes end at multiples of this where more follows: the page cache then takes large folios, and copies no page twice.
+ * (Measured on ext4, Linux 6.18: writes of 512 KiB take a fifth longer where they begin in the middle of a page.)
+ */
+const STRIDE_BYTES = 512 * 1024
+/** So much may wait for the next write, to let one end at a multiple. */
+const MOST_HELD_BYTES = 64 * 1024
+const NONE: Uint8Array = new Uint8Array(0)
+
 export interface AppenderOptions extends LockOptions {
   /** Write sidecar checksums. Default: if the journal has any. */
   readonly checksums?: boolean
@@ -59,6 +68,8 @@ export class SegmentAppender {
   #end = 0
   /** Records up to there. */
   #count = 0
+  /** Of what was appended, the end that waits for the next write. */
+  #held: Uint8Array = NONE
   /** Bytes of ours in the current segment that no sync has covered. */
   #dirty: boolean = false
   /** Checksums of the current segment; null when there are to be none, or they cannot be written. */
@@ -204,28 +215,46 @@ export class SegmentAppender {
     return false
   }
 
+  /** Bytes from `place` to where a write had better end. */
+  get stride(): number {
+    return STRIDE_BYTES - (this.#end % STRIDE_BYTES)
+  }
+
   /**
    * Appends whole records at `place`. A failure may leave part of them there: see `cutBack`.
+   * @param more another append follows before `release`; the end of this one may wait for it
    * @throws JlogError JLOG_ERR_FILE_WRITE
    */
-  async append(buffers: readonly Uint8Array[], bytes: number, records: number): Promise<void> {
+  async append(
+    buffers: readonly Uint8Array[],
+    bytes: number,
+    records: number,
+    more = false,
+  ): Promise<void> {
     const file = this.#file!
     this.#dirty = true
-    if (this.#direct.allowed) this.#writeNow(file, buffers)
-    else if (buffers.length === 1) await file.write(buffers[0]!, this.#end)
-    else await file.writeAll(buffers, this.#end)
+    const at = this.#end - this.#held.length
+    const due = this.#due(buffers, more ? (this.#end + bytes) % STRIDE_BYTES : 0)
+    if (this.#direct.allowed) this.#direct.run(() => file.writeAllNow(due, at))
+    else if (due.length === 1) await file.write(due[0]!, at)
+    else await file.writeAll(due, at)
     if (this.#sums !== null) await this.#sums.note(buffers, this.#end)
     this.#end += bytes
     this.#count += records
     this.#observer?.appended(records, bytes)
   }
 
-  #writeNow(file: JournalFile, buffers: readonly Uint8Array[]): void {
-    let at = this.#end
-    for (const buffer of buffers) {
-      this.#direct.run(() => file.writeNow(buffer, at))
-      at += buffer.length
+  /** What was held back and `buffers`, but for the last `spare` bytes, which are held back now if they are few. */
+  #due(buffers: readonly Uint8Array[], spare: number): readonly Uint8Array[] {
+    const due = this.#held.length === 0 ? [...buffers] : [this.#held, ...buffers]
+    this.#held = NONE
+    const last = due.at(-1)
+    if (last !== undefined && spare < Math.min(last.length, MOST_HELD_BYTES)) {
+      due[due.length - 1] = last.subarray(0, last.length - spare)
+      // A copy: the memory is used again for what comes next.
+      if (spare > 0) this.#held = Buffer.from(last.subarray(last.length - spare))
     }
+    return due
   }
 
   /**
@@ -237,6 +266,7 @@ export class SegmentAppender {
     if (file === null || place.log !== this.#log) return false
     this.#end = place.offset
     this.#count = place.marker
+    this.#held = NONE
     try {
       if (file.size() <= place.offset) return false
       await file.truncate(place.offset)

@@ -344,7 +344,9 @@ export class JournalWriter {
     let rollFailure: unknown
     const first = appender.place
     const { safety, unitLimit } = appender.meta
-    this.#queue.limitGroups(unitLimit / 2)
+    // The next group starts after this one, or a new segment.
+    const left = unitLimit - first.offset - group.bound
+    this.#queue.limitGroups(left > 0 ? left : unitLimit)
     try {
       if (this.#stage === null) await this.#write(group)
       else ids = await this.#stage.write(group)
@@ -369,9 +371,11 @@ export class JournalWriter {
     const place = appender.place
     let writing: Promise<void> | null = null
     try {
-      for (let piece = group.take(); piece !== null; piece = group.take()) {
+      for (;;) {
         const direct = appender.direct
-        writing = appender.append(piece.buffers, piece.bytes, piece.records)
+        const piece = group.take(direct ? appender.stride : undefined)
+        if (piece === null) break
+        writing = appender.append(piece.buffers, piece.bytes, piece.records, piece.more)
         if (!direct) {
           group.encode(ENCODE_AHEAD_BYTES)
           this.#queue.encodeAhead()

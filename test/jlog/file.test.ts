@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import fs from 'node:fs'
 import { readFile, rm, writeFile } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -47,6 +49,34 @@ describe('reading and writing', () => {
     const buffers = Array.from({ length: 3000 }, (_, i) => Buffer.from(`${i},`))
     await file.writeAll(buffers, 0)
     expect(await readFile(path)).toEqual(Buffer.concat(buffers))
+  })
+
+  test('at once; what a system call leaves over follows', async () => {
+    const file = await opened()
+    const buffers = Array.from({ length: 20 }, (_, i) => Buffer.from(`${i},`))
+    const whole = fs.writevSync
+    let cut = 0
+    // The kernel writes less than it is asked to when a disk is nearly full, or a limit near.
+    for (const most of [1, 5, 23, 1000]) {
+      fs.writevSync = (fd, parts, position) => {
+        cut++
+        const given = Buffer.concat(parts as Buffer[]).subarray(0, most)
+        return fs.writeSync(fd, given, 0, null, position)
+      }
+      syncBuiltinESMExports()
+      try {
+        file.writeAllNow(buffers, 7)
+      } finally {
+        fs.writevSync = whole
+        syncBuiltinESMExports()
+      }
+      expect((await readFile(path)).subarray(7)).toEqual(Buffer.concat(buffers))
+      await file.truncate(0)
+    }
+    expect(cut).toBe(4)
+    const many = Array.from({ length: 3000 }, (_, i) => Buffer.from(`${i};`))
+    file.writeAllNow(many, 0)
+    expect(await readFile(path)).toEqual(Buffer.concat(many))
   })
 
   test('opening for writing does not make a file, and does not empty one', async () => {

@@ -132,26 +132,33 @@ test('killed at any moment: what was acknowledged is there, once, at its id', as
 })
 
 describe.each([true, false])('out of room, direct: %s', (direct) => {
-  test('at a limit for the size of files: nothing half written stays, the next writer goes on', async () => {
-    await createJournal(dir, { unitLimit: 1 << 30, safety: 2 })
-    const limited = ['sh', '-c', 'ulimit -f 300 && exec "$@"', 'sh']
-    const child = new Writer(dir, { bytes: 1500, inFlight: 7, direct, under: limited })
-    await child.ended
-    expect(child.outcome).toMatchObject({
-      failure: 'JLOG_ERR_FILE_WRITE',
-      refused: 'JLOG_ERR_FILE_WRITE',
-      closed: true,
-    })
-    expect(child.acknowledged.size).toBeGreaterThan(10)
-    expect(await recordsOf('r')).toEqual(child.acknowledged)
-    // Readers may have seen what was cut off: nothing else gets the ids.
-    const last = Math.max(...[...child.acknowledged.values()].map(({ log }) => log))
-    const writer = await openWriter(dir)
-    expect(await writer.append('after')).toEqual({ log: last + 1, marker: 1 })
-    await writer.close()
-    expect((await recordsOnDisk(dir)).length).toBe(child.acknowledged.size + 1)
-    expect((await readdir(dir)).filter((name) => name.includes('torn'))).toEqual([])
-  })
+  // The second with groups of several writes each, the last of which fails.
+  test.each([
+    [300, 7],
+    [3000, 600],
+  ])(
+    'at a limit of %i blocks for a file, %i in flight: nothing half written stays, the next writer goes on',
+    async (blocks, inFlight) => {
+      await createJournal(dir, { unitLimit: 1 << 30, safety: 2 })
+      const limited = ['sh', '-c', `ulimit -f ${blocks} && exec "$@"`, 'sh']
+      const child = new Writer(dir, { bytes: 1500, inFlight, direct, under: limited })
+      await child.ended
+      expect(child.outcome).toMatchObject({
+        failure: 'JLOG_ERR_FILE_WRITE',
+        refused: 'JLOG_ERR_FILE_WRITE',
+        closed: true,
+      })
+      expect(child.acknowledged.size).toBeGreaterThan(10)
+      expect(await recordsOf('r')).toEqual(child.acknowledged)
+      // Readers may have seen what was cut off: nothing else gets the ids.
+      const last = Math.max(...[...child.acknowledged.values()].map(({ log }) => log))
+      const writer = await openWriter(dir)
+      expect(await writer.append('after')).toEqual({ log: last + 1, marker: 1 })
+      await writer.close()
+      expect((await recordsOnDisk(dir)).length).toBe(child.acknowledged.size + 1)
+      expect((await readdir(dir)).filter((name) => name.includes('torn'))).toEqual([])
+    },
+  )
 
   test('on a full disk: nothing half written stays, and with room it goes on', async (context) => {
     const disk = join(scratch, 'disk')

@@ -1,5 +1,6 @@
-import { copyFile, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { SegmentChecksums } from '../../jlog/checksums.js'
 import { createJournal } from '../../jlog/create.js'
@@ -141,6 +142,45 @@ describe('records', () => {
         i < given.length ? i : 100 + i - given.length,
       ])
     })
+  })
+
+  test('of any sizes, appended at once, come out as they went in, in the segments they were told', async () => {
+    const size = fc.oneof(
+      { weight: 6, arbitrary: fc.nat(2000) },
+      { weight: 2, arbitrary: fc.integer({ min: 60_000, max: 70_000 }) },
+      { weight: 1, arbitrary: fc.integer({ min: 250_000, max: 600_000 }) },
+    )
+    const call = fc.array(size, { minLength: 1, maxLength: 40 })
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(call, { minLength: 1, maxLength: 30 }),
+        fc.constantFrom(64 * 1024, 1024 * 1024, 8 * 1024 * 1024),
+        fc.constantFrom('plain', 'plain', 'lz4', 'none'),
+        fc.boolean(),
+        fc.boolean(),
+        async (calls, unitLimit, compression, direct, checksums) => {
+          dir = join(await mkdtemp(join(scratch, 'any-')), 'journal')
+          await createJournal(dir, {
+            unitLimit,
+            ...(compression === 'plain' ? {} : { compression }),
+          })
+          const writer = await openWriter(dir, { direct, checksums })
+          let n = 0
+          const given = calls.map((sizes) => sizes.map((bytes) => Buffer.alloc(bytes, `${n++} `)))
+          const told = await Promise.all(given.map((records) => writer.appendBatch(records)))
+          await writer.close()
+          const records = await recordsOnDisk(dir)
+          const all = given.flat()
+          expect(records).toHaveLength(all.length)
+          expect(records.findIndex(({ payload }, i) => !payload.equals(all[i]!))).toBe(-1)
+          const ids = told.flatMap(({ first, count }) =>
+            Array.from({ length: count }, (_, i) => ({ log: first.log, marker: first.marker + i })),
+          )
+          expect(records.map(({ log, marker }) => ({ log, marker }))).toEqual(ids)
+        },
+      ),
+      { numRuns: 40 },
+    )
   })
 
   test('without a time get the present one', async () => {
