@@ -5,6 +5,9 @@
  * that is written in aligned pieces of 512 KiB, without locks, ids or promises; into one file, and into files of 4 MiB that
  * are synced in the background, as a journal's segments are.
  *
+ * A writer of safety 1 syncs the segments that it finished. The rows with "then sync" compare it with plain writes that end with a
+ * sync, too; the others with plain writes of which none is on the disk yet.
+ *
  * Files are emptied after a round and removed at the end: ext4 passes over each inode that was freed in the last minutes
  * when it makes a file, which would be measured otherwise. What making one costs is printed; where it is much more than
  * some 50 µs, files were removed shortly before.
@@ -36,6 +39,8 @@ const { values } = parseArgs({
 })
 const TOTAL_BYTES = Number(values.mib) * 1024 * 1024
 const ROUNDS = Number(values.rounds)
+/** Until then functions are compiled and memory is faulted in, beside what is measured. */
+const WARM_UP_ROUNDS = 3
 const HEADER_BYTES = 16
 const MIB = Buffer.alloc(1024 * 1024, 'm')
 const SEGMENT_BYTES = 4 * 1024 * 1024
@@ -243,13 +248,12 @@ try {
       )
     }
     const rounds = contenders.map(() => [])
-    for (let round = 0; round <= ROUNDS; round++) {
+    for (let round = -WARM_UP_ROUNDS; round < ROUNDS; round++) {
       for (const [i, [, measure]] of contenders.entries()) {
         const before = base(bytes)
         const speed = await measure()
         const baseline = (before + base(bytes)) / 2
-        // The first round only warms up.
-        if (round > 0) rounds[i].push({ speed, baseline, ratio: speed / baseline })
+        if (round >= 0) rounds[i].push({ speed, baseline, ratio: speed / baseline })
       }
     }
     for (const [i, [what, , target]] of contenders.entries()) {

@@ -1,7 +1,7 @@
 /**
- * Finished segments on their way out: each is synced and closed, and its name is synced, together with those of some others.
- * In the background, and one after the other, because syncs side by side would take the threads that writes need (unless
- * everything waits for them anyway).
+ * Finished segments on their way out: each is synced and closed, and its name is synced, together with those of some
+ * others. In the background, and one after the other while the disk keeps up: syncs side by side take the threads
+ * that others need, but a disk takes several sooner than one by one.
  */
 import { dirname } from 'node:path'
 import { type JournalFile, syncDirectory } from './file.js'
@@ -9,8 +9,12 @@ import type { SegmentSums } from './segment-sums.js'
 
 /** So many may wait, each an open file; with more of them, writing waits for the disk. */
 const MOST_WAITING = 64
-/** So many are synced at a time when somebody waits for all: a disk takes several sooner than one by one. */
-const MOST_AT_ONCE = 4
+/** For each so many that wait, one more is synced at a time. */
+const WAITING_FOR_ONE_MORE = 8
+/** So many are synced at a time: one of the threads, of which there are four, is left for others … */
+const MOST_AT_ONCE = 3
+/** … unless somebody waits for all. */
+const MOST_AT_ONCE_AWAITED = 4
 /** So many names, new in one directory, share its sync. */
 const NAMES_A_SYNC = 8
 
@@ -24,12 +28,16 @@ export interface Retiree {
 }
 
 export class Retirement {
-  readonly #waiting: Retiree[] = []
+  readonly #queued: Retiree[] = []
+  #working = 0
+  /** Callers that wait for all. */
+  #awaiting = 0
+  /** Called when something is done. */
+  #wakers: (() => void)[] = []
   #failure: unknown = null
-  #work: Promise<void> | null = null
-  /** Settles when those being worked on have left. */
-  #left: Promise<unknown> = Promise.resolve()
-  #atOnce = 1
+  /** Directory of the names that no sync has covered, and how many they are. */
+  #directory = ''
+  #names = 0
 
   /** The first sync that failed, or null. Nothing is synced after it: no later sync could be believed. */
   get failure(): unknown {
@@ -37,47 +45,66 @@ export class Retirement {
   }
 
   add(retiree: Retiree): void {
-    this.#waiting.push(retiree)
-    this.#work ??= this.#workThrough()
+    this.#queued.push(retiree)
+    this.#goOn()
   }
 
   /** Settles when there is room for another. Never rejects. */
   async room(): Promise<void> {
-    while (this.#waiting.length > MOST_WAITING) await this.#left
+    while (this.#left > MOST_WAITING) await this.#change()
   }
 
   /** Settles when all have gone. Never rejects. */
   async settled(): Promise<void> {
-    this.#atOnce = MOST_AT_ONCE
-    await this.#work
-    this.#atOnce = 1
+    this.#awaiting++
+    this.#goOn()
+    while (this.#left > 0) await this.#change()
+    this.#awaiting--
   }
 
-  async #workThrough(): Promise<void> {
-    let unnamed: Retiree[] = []
-    while (this.#waiting.length > 0) {
-      const some = this.#waiting.slice(0, this.#atOnce)
-      this.#left = Promise.all(some.map((retiree) => this.#retire(retiree)))
-      await this.#left
-      this.#waiting.splice(0, some.length)
-      unnamed.push(...some.filter((retiree) => retiree.unnamed))
-      if (this.#waiting.length === 0 || unnamed.length >= NAMES_A_SYNC) {
-        await this.#syncNames(unnamed)
-        unnamed = []
-      }
+  get #left(): number {
+    return this.#queued.length + this.#working
+  }
+
+  get #atOnce(): number {
+    if (this.#awaiting > 0) return MOST_AT_ONCE_AWAITED
+    return Math.min(1 + Math.floor(this.#queued.length / WAITING_FOR_ONE_MORE), MOST_AT_ONCE)
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => this.#wakers.push(resolve))
+  }
+
+  /** Starts what can be started. */
+  #goOn(): void {
+    while (this.#working < this.#atOnce) {
+      const next = this.#queued.shift()
+      if (next === undefined) break
+      void this.#work(this.#retire(next))
     }
-    this.#work = null
+    if (this.#names >= NAMES_A_SYNC || (this.#names > 0 && this.#left === 0)) {
+      this.#names = 0
+      void this.#work(this.#unlessFailed(() => syncDirectory(this.#directory)))
+    }
   }
 
-  async #retire({ file, sums, dirty }: Retiree): Promise<void> {
+  async #work(task: Promise<void>): Promise<void> {
+    this.#working++
+    await task
+    this.#working--
+    this.#goOn()
+    const wakers = this.#wakers
+    this.#wakers = []
+    for (const wake of wakers) wake()
+  }
+
+  async #retire({ file, sums, dirty, unnamed }: Retiree): Promise<void> {
     if (dirty) await this.#unlessFailed(() => file.sync())
     await sums?.close()
     await file.close().catch(() => {})
-  }
-
-  async #syncNames(retirees: readonly Retiree[]): Promise<void> {
-    const [first] = retirees
-    if (first !== undefined) await this.#unlessFailed(() => syncDirectory(dirname(first.file.path)))
+    if (!unnamed) return
+    this.#directory = dirname(file.path)
+    this.#names++
   }
 
   async #unlessFailed(sync: () => Promise<void>): Promise<void> {
@@ -85,7 +112,7 @@ export class Retirement {
     try {
       await sync()
     } catch (error) {
-      this.#failure = error
+      this.#failure ??= error
     }
   }
 }

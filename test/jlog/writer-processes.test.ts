@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { createJournal } from '../../jlog/create.js'
 import { openWriter } from '../../jlog/writer.js'
-import { makeTemporary, recordsOnDisk } from './journals.js'
+import { inSegments, makeTemporary, recordsOnDisk } from './journals.js'
 
 const CHILD = join(import.meta.dirname, 'append-child.mjs')
 
@@ -244,6 +244,35 @@ test('appends made at once share writes and syncs, and syncs are for safety 2', 
   expect(safe.writes).toBeLessThan(200)
   // Those of opening and closing only.
   expect((await calls(1)).syncs).toBeLessThan(6)
+})
+
+test('once a writer is closed, every segment that it finished is on the disk, and found there', async (context) => {
+  if (!straceWorks()) context.skip('strace is needed to see system calls')
+  await createJournal(dir, { unitLimit: 16 * 1024, safety: 1 })
+  const log = join(scratch, 'calls')
+  const under = [
+    'strace',
+    '-f',
+    '-y',
+    '-qq',
+    '-o',
+    log,
+    '-e',
+    'trace=openat,fdatasync,fsync,pwrite64',
+  ]
+  const child = new Writer(dir, { count: 3000, inFlight: 200, bytes: 300, under })
+  await child.ended
+  expect(child.outcome).toMatchObject({ acknowledged: 3000, failure: null, closed: true })
+  const calls = (await readFile(log, 'utf8')).split('\n')
+  const lastOf = (...parts: string[]) =>
+    calls.findLastIndex((call) => parts.every((part) => call.includes(part)))
+  const segments = inSegments(await readdir(dir))
+  expect(segments.length).toBeGreaterThan(30)
+  for (const name of segments) {
+    const written = lastOf('pwrite64(', `/${name}>`)
+    expect(lastOf('fdatasync(', `/${name}>`), name).toBeGreaterThanOrEqual(written)
+  }
+  expect(lastOf('fsync(', `${dir}>`)).toBeGreaterThan(lastOf('openat(', 'O_CREAT', `${dir}/`))
 })
 
 function straceWorks(): boolean {
