@@ -407,6 +407,7 @@ export class SegmentAppender {
     this.#log = log
     this.#end = 0
     this.#count = 0
+    this.#held = NONE
     this.#dirty = false
     return file
   }
