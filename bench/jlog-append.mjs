@@ -170,7 +170,6 @@ const cases = [
   },
   {
     name: '100 B, safety 1, then sync',
-    target: 0.5,
     record: 100,
     run: (n, bytes) =>
       journal(bytes, { safety: 1 }, (w) => inBatches(w, payloads(100, 1000), n), true),
@@ -186,7 +185,6 @@ const cases = [
   },
   {
     name: '1 KiB, safety 1, then sync',
-    target: 0.8,
     record: 1024,
     run: (n, bytes) =>
       journal(bytes, { safety: 1 }, (w) => inBatches(w, payloads(1024, 256), n), true),
