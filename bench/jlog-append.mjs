@@ -44,7 +44,9 @@ const WARM_UP_ROUNDS = 3
 const HEADER_BYTES = 16
 const MIB = Buffer.alloc(1024 * 1024, 'm')
 const SEGMENT_BYTES = 4 * 1024 * 1024
+const LARGE_SEGMENT_BYTES = 64 * 1024 * 1024
 const LOOP_BYTES = 512 * 1024
+const setBytes = Uint8Array.prototype.set
 
 const scratch = mkdtempSync(join(values.dir, 'bobbin-bench-'))
 let serial = 0
@@ -105,7 +107,7 @@ function fill(buffer, words, used, records) {
     words.setInt32(at + 4, i, true)
     words.setInt32(at + 8, 0, true)
     words.setInt32(at + 12, record.length, true)
-    buffer.set(record, at + HEADER_BYTES)
+    setBytes.call(buffer, record, at + HEADER_BYTES)
     at += HEADER_BYTES + record.length
   }
   return at
@@ -169,6 +171,16 @@ const cases = [
     loops: true,
   },
   {
+    name: '100 B, safety 1, segments of 64 MiB',
+    target: 0.5,
+    record: 100,
+    run: (n, bytes) =>
+      journal(bytes, { safety: 1, unitLimit: LARGE_SEGMENT_BYTES }, (w) =>
+        inBatches(w, payloads(100, 1000), n),
+      ),
+    base: (bytes) => plain(bytes),
+  },
+  {
     name: '100 B, safety 1, then sync',
     record: 100,
     run: (n, bytes) =>
@@ -182,6 +194,16 @@ const cases = [
     run: (n, bytes) => journal(bytes, { safety: 1 }, (w) => inBatches(w, payloads(1024, 256), n)),
     base: (bytes) => plain(bytes),
     loops: true,
+  },
+  {
+    name: '1 KiB, safety 1, segments of 64 MiB',
+    target: 0.8,
+    record: 1024,
+    run: (n, bytes) =>
+      journal(bytes, { safety: 1, unitLimit: LARGE_SEGMENT_BYTES }, (w) =>
+        inBatches(w, payloads(1024, 256), n),
+      ),
+    base: (bytes) => plain(bytes),
   },
   {
     name: '1 KiB, safety 1, then sync',

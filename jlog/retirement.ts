@@ -15,8 +15,8 @@ const WAITING_FOR_ONE_MORE = 8
 const MOST_AT_ONCE = 3
 /** … unless somebody waits for all. */
 const MOST_AT_ONCE_AWAITED = 4
-/** So many names, new in one directory, share its sync. */
-const NAMES_A_SYNC = 8
+/** So many names, new in one directory, share its sync, while which the next segment cannot be made (ext4 without a journal). */
+const NAMES_A_SYNC = 32
 
 export interface Retiree {
   readonly file: JournalFile
