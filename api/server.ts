@@ -13,6 +13,7 @@ import { Registry } from 'prom-client'
 import { Jobs } from '../spool/index.js'
 import type { Authenticator } from './caller.js'
 import { type ConnectionLimits, limitConnections, serverOptions } from './connections.js'
+import { tellDeleted } from './deleted-journal.js'
 import { holdBack } from './expect-continue.js'
 import { audit } from './plugins/audit.js'
 import { auth } from './plugins/auth.js'
@@ -199,15 +200,19 @@ const v1Routes: FastifyPluginAsync<{ routes: RouteOptions }> = async (v1, { rout
     claimRoutes,
     eventRoutes,
     spoolRoutes,
-    journalRoutes,
-    journalUpkeepRoutes,
-    subscriberRoutes,
-    tailRoutes,
+    journalScope,
     jobRoutes,
     upkeepRoutes,
     importRoutes,
     quarantineRoutes,
   ]) {
     await v1.register(plugin, routes)
+  }
+}
+
+const journalScope: FastifyPluginAsync<RouteOptions> = async (scope, routes) => {
+  scope.setErrorHandler(tellDeleted(routes.journals))
+  for (const plugin of [journalRoutes, journalUpkeepRoutes, subscriberRoutes, tailRoutes]) {
+    await scope.register(plugin, routes)
   }
 }

@@ -377,6 +377,28 @@ describe('subscribers', () => {
   })
 })
 
+it('a journal that is deleted while it is used is one that is not there', async () => {
+  const { app } = await startApi()
+  const seen = new Set<number>()
+  for (let round = 0; round < 24; round++) {
+    const url = `/v1/journals/doomed${round}`
+    await app.inject({ method: 'PUT', url, payload: { segment_size: 40 } })
+    await app.inject({ method: 'PUT', url: `${url}/subscribers/one` })
+    const answers = [
+      app.inject({ url: `${url}/inspect` }),
+      app.inject({ method: 'POST', url: `${url}/clean` }),
+      app.inject({ method: 'PUT', url: `${url}/subscribers/two` }),
+      app.inject({ method: 'DELETE', url: `${url}/subscribers/one` }),
+      app.inject({ method: 'POST', url: `${url}/records`, headers: OCTETS, payload: 'a record' }),
+    ]
+    for (let turn = 0; turn < round % 8; turn++) await new Promise(setImmediate)
+    answers.push(app.inject({ method: 'DELETE', url }))
+    for (const { statusCode } of await Promise.all(answers)) seen.add(statusCode)
+  }
+  expect(seen).toContain(404)
+  expect([...seen].filter((status) => status >= 500)).toEqual([])
+})
+
 describe('the document', () => {
   it('describes every route, under the names of the spool', async () => {
     const api = await startApi()

@@ -51,6 +51,20 @@ it('where there is no spool none is made', async () => {
   expect(await readdir(data)).toEqual([])
 })
 
+it('a service and files at once are refused, not one of them ignored', async () => {
+  const data = await temporaryDirectory()
+  const { code, stderr } = await bobbin([
+    'spool',
+    'list',
+    '--data',
+    data,
+    '--url',
+    'http://127.0.0.1:9',
+  ])
+  expect(stderr).toBe("bobbin: option '--url <url>' cannot be used with option '--data <dir>'\n")
+  expect(code).toBe(2)
+})
+
 it('a data directory that cannot be made is told', { timeout: 20_000 }, async () => {
   // /proc takes no directories, and says that it is not there itself.
   for (const data of ['/proc/bobbin/data', '/dev/null/data']) {

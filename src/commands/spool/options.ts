@@ -1,5 +1,5 @@
 /** What the `bobbin spool` commands have in common: their options, and how a report is printed. */
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { escapeText } from '../../../api/json.js'
 import type { Progress } from '../../../spool/index.js'
 
@@ -19,7 +19,7 @@ export function add(
     .command(name)
     .description(description)
     .option('--data <dir>', 'data directory', process.env.BOBBIN_DATA ?? './data')
-    .option('--url <url>', 'ask a running service instead')
+    .addOption(new Option('--url <url>', 'ask a running service instead').conflicts('data'))
   return json ? command.option('--json', 'print JSON') : command
 }
 
