@@ -15,7 +15,7 @@ const WAITING_FOR_ONE_MORE = 8
 const MOST_AT_ONCE = 3
 /** … unless somebody waits for all. */
 const MOST_AT_ONCE_AWAITED = 4
-/** So many names, new in one directory, share its sync, while which the next segment cannot be made (ext4 without a journal). */
+/** So many names, new in one directory, share its sync: ext4 without a journal makes no file there meanwhile. */
 const NAMES_A_SYNC = 32
 
 export interface Retiree {
