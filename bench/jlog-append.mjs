@@ -161,12 +161,28 @@ function payloads(bytes, count) {
   return Array.from({ length: count }, (_, i) => Buffer.alloc(bytes, `record ${i} of a batch; `))
 }
 
+/** A case: appends batches of so many records, which are made before the clock runs. */
+function batches(size, perBatch, create, finalSync = false) {
+  return (count, bytes) => {
+    const records = payloads(size, perBatch)
+    return journal(bytes, create, (writer) => inBatches(writer, records, count), finalSync)
+  }
+}
+
+/** A case: appends of one 1 KiB record each, 1,024 in flight. */
+function single(create) {
+  return (count, bytes) => {
+    const [record] = payloads(1024, 1)
+    return journal(bytes, create, (writer) => singles(writer, record, count, 1024))
+  }
+}
+
 const cases = [
   {
     name: '100 B, safety 1, batches of 1,000',
     target: 0.5,
     record: 100,
-    run: (n, bytes) => journal(bytes, { safety: 1 }, (w) => inBatches(w, payloads(100, 1000), n)),
+    run: batches(100, 1000, { safety: 1 }),
     base: (bytes) => plain(bytes),
     loops: true,
   },
@@ -174,24 +190,20 @@ const cases = [
     name: '100 B, safety 1, segments of 64 MiB',
     target: 0.5,
     record: 100,
-    run: (n, bytes) =>
-      journal(bytes, { safety: 1, unitLimit: LARGE_SEGMENT_BYTES }, (w) =>
-        inBatches(w, payloads(100, 1000), n),
-      ),
+    run: batches(100, 1000, { safety: 1, unitLimit: LARGE_SEGMENT_BYTES }),
     base: (bytes) => plain(bytes),
   },
   {
     name: '100 B, safety 1, then sync',
     record: 100,
-    run: (n, bytes) =>
-      journal(bytes, { safety: 1 }, (w) => inBatches(w, payloads(100, 1000), n), true),
+    run: batches(100, 1000, { safety: 1 }, true),
     base: (bytes) => plain(bytes, { finalSync: true }),
   },
   {
     name: '1 KiB, safety 1, batches of 256',
     target: 0.8,
     record: 1024,
-    run: (n, bytes) => journal(bytes, { safety: 1 }, (w) => inBatches(w, payloads(1024, 256), n)),
+    run: batches(1024, 256, { safety: 1 }),
     base: (bytes) => plain(bytes),
     loops: true,
   },
@@ -199,39 +211,32 @@ const cases = [
     name: '1 KiB, safety 1, segments of 64 MiB',
     target: 0.8,
     record: 1024,
-    run: (n, bytes) =>
-      journal(bytes, { safety: 1, unitLimit: LARGE_SEGMENT_BYTES }, (w) =>
-        inBatches(w, payloads(1024, 256), n),
-      ),
+    run: batches(1024, 256, { safety: 1, unitLimit: LARGE_SEGMENT_BYTES }),
     base: (bytes) => plain(bytes),
   },
   {
     name: '1 KiB, safety 1, then sync',
     record: 1024,
-    run: (n, bytes) =>
-      journal(bytes, { safety: 1 }, (w) => inBatches(w, payloads(1024, 256), n), true),
+    run: batches(1024, 256, { safety: 1 }, true),
     base: (bytes) => plain(bytes, { finalSync: true }),
   },
   {
     name: '1 KiB, safety 2, 1,024 single appends in flight',
     target: 0.5,
     record: 1024,
-    run: (n, bytes) =>
-      journal(bytes, { safety: 2 }, (w) => singles(w, payloads(1024, 1)[0], n, 1024)),
+    run: single({ safety: 2 }),
     base: (bytes) => plain(bytes, { sync: true }),
   },
   {
     name: '1 KiB, safety 1, 1,024 single appends in flight',
     record: 1024,
-    run: (n, bytes) =>
-      journal(bytes, { safety: 1 }, (w) => singles(w, payloads(1024, 1)[0], n, 1024)),
+    run: single({ safety: 1 }),
     base: (bytes) => plain(bytes),
   },
   {
     name: '1 KiB, LZ4, batches of 256 (target: 0.4 M records/s)',
     record: 1024,
-    run: (n, bytes) =>
-      journal(bytes, { compression: 'lz4' }, (w) => inBatches(w, payloads(1024, 256), n)),
+    run: batches(1024, 256, { compression: 'lz4' }),
     base: (bytes) => plain(bytes),
   },
 ]

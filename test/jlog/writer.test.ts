@@ -214,7 +214,9 @@ describe('records', () => {
     await createJournal(dir)
     await withWriter(async (writer) => {
       const illegal = { code: 'JLOG_ERR_ILLEGAL_WRITE' }
-      await expect(writer.append(5 as never)).rejects.toMatchObject(illegal)
+      for (const none of [5, new Uint16Array(2), new DataView(new ArrayBuffer(4))]) {
+        await expect(writer.append(none as never)).rejects.toMatchObject(illegal)
+      }
       await expect(writer.append('x', { sec: -1, usec: 0 })).rejects.toMatchObject(illegal)
       await expect(writer.append('x', { sec: 0, usec: 2 ** 32 })).rejects.toMatchObject(illegal)
       await expect(writer.appendBatch([])).rejects.toMatchObject(illegal)
